@@ -1,0 +1,190 @@
+#include "Relay.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <stdexcept>
+
+#include "../Server/Client.hpp"
+#include "../Server/Event.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+const Reply no_route{451, "4.4.4", "No route"};
+const Reply too_many_hops{554, "5.4.6", "Too many hops"};
+
+std::string system_name() {
+    char name[256] = "";
+    gethostname(name, sizeof name - 1);
+    return name[0] ? name : "localhost";
+}
+
+std::string our_name(const Relay::Options& o, const std::string& received_by) {
+    return !o.hostname.empty() ? o.hostname : !received_by.empty() ? received_by : system_name();
+}
+
+void check(const Relay::Options& o) {
+    auto clean = [](const std::string& s) { return std::ranges::all_of(s, [](unsigned char c) { return c > 32 && c < 127; }); };
+    if (!clean(o.hostname) || o.hostname.size() > 255) throw std::invalid_argument("Relay::Options: hostname: " + o.hostname);
+    if (o.total.count() <= 0) throw std::invalid_argument("Relay::Options: total is not positive");
+    if (!o.host.empty()) Endpoint::parse(o.host, 25);
+}
+
+// RFC 5322 3.3, in UTC.
+std::string date(std::time_t when) {
+    std::tm t{};
+    gmtime_r(&when, &t);
+    static constexpr std::array days{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr std::array months{"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    char text[64];
+    std::snprintf(text, sizeof text, "%s, %d %s %d %02d:%02d:%02d +0000", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
+                  t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+    return text;
+}
+
+// A transaction opened at the next hop while the client is still naming recipients.
+struct Ahead {
+    Session session;
+    std::vector<std::uint64_t> ids;   // of the recipients it has accepted
+    std::vector<Reply> replies;
+    Ahead(const Endpoint& host, const std::string& hostname, const Patience& p, Deadline end) : session(host, hostname, p, end) {}
+};
+using AheadPointer = std::shared_ptr<Ahead>;
+
+// Whether it is just these recipients that the next hop has accepted.
+bool fits(const Ahead& ahead, const std::vector<Recipient>& to) {
+    return !ahead.session.failed() && std::ranges::equal(to, ahead.ids, {}, &Recipient::id);
+}
+
+Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
+    auto& baggage = e.client.baggage();
+    auto* ahead = std::any_cast<AheadPointer>(&baggage);
+    Reply reply;
+    if (!ahead) {
+        auto opened = std::make_shared<Ahead>(Endpoint::parse(o.host, 25), our_name(o, e.client.options().hostname),
+                                              o.patience, Clock::now() + o.total);
+        // SIZE is what the client said: the octets themselves have not come yet.
+        reply = opened->session.mail(e.client.FROM, e.client.FROM.size.value_or(0), {&e.recipient, 1}, opened->replies);
+        if (!reply.positive()) return reply;
+        reply = opened->replies.front();
+        opened->replies.clear();
+        baggage = opened;
+        ahead = std::any_cast<AheadPointer>(&baggage);
+    } else {
+        reply = (*ahead)->session.rcpt(e.recipient);
+    }
+    if (!reply.positive()) return reply;
+    (*ahead)->ids.push_back(e.recipient.id);
+    (*ahead)->replies.push_back(reply);
+    return reply;
+}
+
+}  // namespace
+
+std::string received_field(const Message& message, const std::string& hostname) {
+    const auto& t = message.trace();
+    std::string out = "Received: ";
+    if (!t.helo.empty()) {
+        const auto& ip = t.peer.host;
+        const bool v6 = ip.find(':') != ip.npos;
+        out += "from " + t.helo;
+        out += ip.empty() || t.peer.local() ? " (local)" : " ([" + (v6 ? "IPv6:" + ip : ip) + "])";
+        out += "\r\n\t";
+    }
+    out += "by " + (t.hostname.empty() ? hostname : t.hostname);
+    if (!t.protocol.empty()) out += " with " + t.protocol;
+    if (!message.id().empty()) out += " id " + message.id();
+    out += ";\r\n\t" + date(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
+    return out;
+}
+
+Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message)
+    : Relay(from, to, message, Options()) {}
+
+Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, Options options) {
+    check(options);
+    auto& custody = message.custody();
+    custody.begin(to);
+    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, ""});
+
+    if (options.host.empty()) {
+        all(no_route, "");
+    } else if (message.sunk()) {
+        all({451, "4.3.0", "The message went into a sink"}, "");
+    } else if (options.max_hops > 0 && message.headers("Received").size() >= options.max_hops) {
+        all(too_many_hops, "");
+    } else if (!to.empty()) {
+        const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
+        if (ahead && fits(**ahead, to)) {
+            (*ahead)->session.extend(Clock::now() + options.total);
+            deliver((*ahead)->session, &(*ahead)->replies, from, to, message, options);
+        } else {
+            Session session(Endpoint::parse(options.host, 25), our_name(options, message.trace().hostname), options.patience,
+                            Clock::now() + options.total);
+            deliver(session, nullptr, from, to, message, options);
+        }
+    }
+    for (const auto& r : results_) custody.settle(r.recipient, r.reply);
+}
+
+void Relay::all(const Reply& reply, const std::string& host) {
+    for (auto& r : results_) {
+        r.reply = reply;
+        r.host = host;
+    }
+}
+
+void Relay::deliver(Session& session, const std::vector<Reply>* asked, const Sender& from,
+                    const std::vector<Recipient>& to, const Message& message, const Options& options) {
+    const auto head = options.received ? received_field(message, our_name(options, "")) : std::string();
+    std::vector<Reply> replies;
+    if (asked) {
+        replies = *asked;
+    } else {
+        const auto mail = session.mail(from, head.size() + message.size(), to, replies);
+        if (!mail.positive()) return all(mail, session.host());
+    }
+
+    Reply worst;
+    for (const auto& r : replies) worst = Reply(worse(worst, r));
+    if (!worst.positive()) {
+        all(worst, session.host());
+        for (std::size_t i = 0; i < results_.size(); ++i)
+            if (!replies[i].positive()) results_[i].reply = replies[i];
+        session.reset();
+    } else {
+        all(session.data(head, message, from.body == BodyType::binary_mime), session.host());
+    }
+    session.quit();
+}
+
+bool Relay::delivered() const { return std::ranges::all_of(results_, &Result::delivered); }
+
+void Relay::attach(Server& server, Options options) {
+    check(options);
+    server.on<Event::Rcpt>([options](Event::Rcpt& e) {
+        if (!e.reply.positive()) return;
+        const auto& to = e.client.TO;
+        if (options.one_domain && !to.empty() && !same_text(to.front().domain, e.recipient.domain))
+            e.reply = {452, "4.5.3", "One domain a transaction"};
+        else if (options.at_rcpt)
+            e.reply = options.host.empty() ? no_route : ask_ahead(e, options);
+    });
+}
+
+Offer Relay::offered(const Options& options, Reply* failure) {
+    check(options);
+    if (failure) *failure = options.host.empty() ? no_route : Reply();
+    if (options.host.empty()) return {};
+    Session session(Endpoint::parse(options.host, 25), our_name(options, ""), options.patience, Clock::now() + options.total);
+    if (session.failed() && failure) *failure = *session.failed();
+    return session.offer();
+}
+
+}  // namespace Net::SMTP

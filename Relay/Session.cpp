@@ -1,0 +1,272 @@
+#include "Session.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <stdexcept>
+
+#include "../Server/Text.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t longest_line = 2048;  // RFC 5321 4.5.3.1.5 says 512; some say more
+constexpr int most_lines = 128;
+constexpr std::size_t piece = 64 * 1024;
+
+bool digit(char c) { return c >= '0' && c <= '9'; }
+
+// Whether it would survive the grammar that what we receive has to pass.
+bool mailbox(const Address& a) {
+    const auto parsed = Address::parse(a.str());
+    return parsed && parsed->local == a.local && parsed->domain == a.domain;
+}
+
+}  // namespace
+
+Session::Session(const Endpoint& host, const std::string& hostname, const Patience& patience, Deadline end)
+    : host_(host.str()), patience_(patience), end_(end) {
+    try {
+        connection_ = Connection::connect(host, until(patience.connect));
+    } catch (const std::exception& e) {
+        fail({451, "4.4.1", e.what()});
+        return;
+    }
+    const auto greeting = read_reply(until(patience.greeting));
+    if (failure_) return;
+    if (greeting.code != 220) {
+        fail(greeting.permanent() || greeting.temporary() ? greeting : Reply{451, "4.5.0", host_ + " greets with " + greeting.str()});
+        return;
+    }
+    hello(hostname, patience);
+}
+
+Session::~Session() { quit(); }
+
+void Session::hello(const std::string& hostname, const Patience& patience) {
+    auto reply = command("EHLO " + hostname, patience.helo);
+    if (failure_) return;
+    if (reply.permanent()) {  // RFC 5321 3.2: a server that only knows HELO
+        reply = command("HELO " + hostname, patience.helo);
+        if (!failure_ && !reply.positive()) fail(reply);
+        return;
+    }
+    if (!reply.positive()) {
+        fail(reply);
+        return;
+    }
+    esmtp_ = true;
+    std::string_view lines = reply.text;
+    for (bool first = true; !lines.empty(); first = false) {
+        const auto end = std::min(lines.find('\n'), lines.size());
+        const auto line = lines.substr(0, end);
+        lines.remove_prefix(std::min(end + 1, lines.size()));
+        if (first) continue;  // its name
+        const auto blank = std::min(line.find(' '), line.size());
+        const auto keyword = line.substr(0, blank);
+        auto& x = offer_.extensions;
+        for (auto [name, flag] : {std::pair{"PIPELINING", &x.pipelining}, {"SIZE", &x.size}, {"8BITMIME", &x.eight_bit_mime},
+                                  {"CHUNKING", &x.chunking}, {"ENHANCEDSTATUSCODES", &x.enhanced_status_codes},
+                                  {"SMTPUTF8", &x.smtputf8}, {"DSN", &x.dsn}, {"BINARYMIME", &x.binary_mime}})
+            if (same_text(keyword, name)) *flag = true;
+        if (same_text(keyword, "SIZE") && blank < line.size())
+            std::from_chars(line.data() + blank + 1, line.data() + line.size(), offer_.max_size);
+    }
+}
+
+Deadline Session::until(std::chrono::seconds patience) const { return std::min(Clock::now() + patience, end_); }
+
+// What ends the session is also what is answered from now on.
+Reply Session::fail(Reply reply) {
+    if (reply.code < 400 || reply.code > 599) reply = {451, "4.5.0", host_ + " said " + reply.str()};
+    if (!failure_) failure_ = reply;
+    connection_.close();
+    return reply;
+}
+
+Reply Session::read_reply(Deadline deadline) {
+    if (failure_) return *failure_;
+    Reply reply{0, "", ""};
+    for (int lines = 0; lines < most_lines; ++lines) {
+        std::string_view line;
+        const auto got = connection_.read_line(line, longest_line, deadline, true);
+        if (got == Connection::Got::timeout) return fail({451, "4.4.2", host_ + " did not answer in time"});
+        if (got == Connection::Got::too_long) return fail({451, "4.5.0", host_ + " sent a line that is too long"});
+        if (got != Connection::Got::data) return fail({451, "4.4.2", "Connection to " + host_ + " lost"});
+
+        if (line.size() < 3 || !digit(line[0]) || !digit(line[1]) || !digit(line[2]) ||
+            (line.size() > 3 && line[3] != ' ' && line[3] != '-'))
+            return fail({451, "4.5.0", host_ + " sent what is no SMTP reply"});
+        const int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+        if (code < 200 || code > 599 || (lines > 0 && code != reply.code))
+            return fail({451, "4.5.0", host_ + " sent what is no SMTP reply"});
+        reply.code = code;
+        const bool last = line.size() == 3 || line[3] == ' ';
+        auto text = line.substr(std::min<std::size_t>(4, line.size()));
+        const auto blank = std::min(text.find(' '), text.size());
+        const auto status = text.substr(0, blank);
+        if (offer_.extensions.enhanced_status_codes && valid_status(status) && status[0] == line[0]) {
+            reply.status.assign(status);
+            text.remove_prefix(std::min(blank + 1, text.size()));
+        }
+        if (lines > 0) reply.text += '\n';
+        reply.text.append(text);
+        if (!last) continue;
+        if (code == 421) fail(reply);
+        return reply;
+    }
+    return fail({451, "4.5.0", host_ + " sent a reply without an end"});
+}
+
+Reply Session::command(const std::string& line, std::chrono::seconds patience) {
+    if (failure_) return *failure_;
+    connection_.out().append(line).append("\r\n");
+    return read_reply(until(patience));
+}
+
+// ---- the envelope ----
+
+std::optional<Reply> Session::unsendable(const Sender& from) const {
+    const auto& x = offer_.extensions;
+    if (!from.null() && !mailbox(from)) return Reply{553, "5.1.7", "The sender is not a mailbox"};
+    if ((from.smtputf8 || from.utf8()) && !x.smtputf8) return Reply{550, "5.6.7", host_ + " does not offer SMTPUTF8"};
+    if (from.body == BodyType::eight_bit_mime && !x.eight_bit_mime) return Reply{554, "5.6.3", host_ + " does not offer 8BITMIME"};
+    if (from.body == BodyType::binary_mime && !(x.binary_mime && x.chunking))
+        return Reply{554, "5.6.3", host_ + " does not offer BINARYMIME"};
+    return std::nullopt;
+}
+
+std::optional<Reply> Session::unsendable(const Recipient& to) const {
+    if (!mailbox(to)) return Reply{553, "5.1.3", "The recipient is not a mailbox"};
+    if (to.utf8() && !utf8_) return Reply{553, "5.6.7", "UTF-8 in an address needs SMTPUTF8"};
+    return std::nullopt;
+}
+
+std::string Session::mail_line(const Sender& from, std::uint64_t size) const {
+    const auto& x = offer_.extensions;
+    std::string line = "MAIL FROM:<" + from.str() + '>';
+    if (x.size && size > 0) line += " SIZE=" + std::to_string(size);
+    if (from.body == BodyType::eight_bit_mime) line += " BODY=8BITMIME";
+    if (from.body == BodyType::binary_mime) line += " BODY=BINARYMIME";
+    if (utf8_) line += " SMTPUTF8";
+    if (x.dsn && from.ret != Return::unsaid) line += from.ret == Return::full ? " RET=FULL" : " RET=HDRS";
+    if (x.dsn && from.envid) line += " ENVID=" + xtext_encode(*from.envid);
+    return line;
+}
+
+std::string Session::rcpt_line(const Recipient& to) const {
+    std::string line = "RCPT TO:<" + to.str() + '>';
+    if (!offer_.extensions.dsn) return line;
+    if (to.notify.said()) line += " NOTIFY=" + to.notify.str();
+    if (to.orcpt) line += " ORCPT=" + xtext_encode(to.orcpt->type) + ';' + xtext_encode(to.orcpt->address);
+    return line;
+}
+
+Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to, std::vector<Reply>& replies) {
+    replies.clear();
+    if (failure_) return *failure_;
+    if (auto refusal = unsendable(from)) return *refusal;
+    utf8_ = from.smtputf8 || from.utf8();
+    if (offer_.max_size > 0 && size > offer_.max_size)
+        return {552, "5.3.4", "Message is too large for " + host_};
+    if (!offer_.extensions.pipelining) {
+        auto reply = command(mail_line(from, size), patience_.mail);
+        if (reply.positive())
+            for (const auto& r : to) replies.push_back(rcpt(r));
+        return reply;
+    }
+    auto& out = connection_.out();
+    out.append(mail_line(from, size)).append("\r\n");
+    for (const auto& r : to)
+        if (!unsendable(r)) out.append(rcpt_line(r)).append("\r\n");
+    auto reply = read_reply(until(patience_.mail));
+    for (const auto& r : to) {
+        auto refusal = unsendable(r);
+        replies.push_back(refusal ? *refusal : read_reply(until(patience_.rcpt)));
+    }
+    if (!reply.positive()) replies.clear();
+    return reply;
+}
+
+Reply Session::rcpt(const Recipient& to) {
+    if (auto refusal = unsendable(to)) return *refusal;
+    return command(rcpt_line(to), patience_.rcpt);
+}
+
+// ---- the text ----
+
+bool Session::send_text(const std::string& head, const Message& message) {
+    auto& out = connection_.out();
+    out += head;
+    bool at_start = true;
+    std::uint64_t offset = 0;
+    std::string buffer;
+    const bool in_memory = !message.spooled();
+    const auto view = in_memory ? message.view() : std::string_view();
+    if (!in_memory) buffer.resize(piece);
+    while (offset < message.size()) {
+        std::string_view part;
+        if (in_memory) {
+            part = view.substr(std::size_t(offset), piece);
+        } else {
+            part = {buffer.data(), message.read(offset, buffer.data(), buffer.size())};
+        }
+        offset += part.size();
+        append_stuffed(out, part, at_start);
+        if (out.size() >= piece && offset < message.size() && !connection_.flush(until(patience_.block))) return false;
+    }
+    if (!at_start) out += "\r\n";  // RFC 5321 4.1.1.4: the last line has its CRLF before the dot
+    return true;
+}
+
+bool Session::send_chunk(const std::string& head, const Message& message) {
+    auto& out = connection_.out();
+    out += "BDAT " + std::to_string(head.size() + message.size()) + " LAST\r\n" + head;
+    std::string buffer(piece, '\0');
+    for (std::uint64_t offset = 0; offset < message.size();) {
+        const auto n = message.read(offset, buffer.data(), buffer.size());
+        offset += n;
+        // The last octet is the end here: whoever waits is asked before it goes.
+        if (offset == message.size() && !message.sender_present()) return false;
+        out.append(buffer.data(), n);
+        if (!connection_.flush(until(patience_.block))) return false;
+    }
+    return true;
+}
+
+Reply Session::data(const std::string& head, const Message& message, bool binary) {
+    const Reply gone{451, "4.4.2", "The sender has gone before the end"};
+    const Reply lost{451, "4.4.2", "Connection to " + host_ + " lost while sending the message"};
+    if (failure_) return *failure_;
+    try {
+        if (binary) {
+            if (!send_chunk(head, message)) return fail(message.sender_present() ? lost : gone);
+            return read_reply(until(patience_.data_end));
+        }
+        if (message.bare_line_ends()) return {554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
+        const auto go = command("DATA", patience_.data);
+        if (go.code != 354) return go.positive() ? fail(go) : go;
+        if (!send_text(head, message)) return fail(lost);
+        if (!message.sender_present()) return fail(gone);
+        connection_.out() += ".\r\n";
+        if (!connection_.flush(until(patience_.block))) return fail(lost);
+        const auto reply = read_reply(until(patience_.data_end));
+        return reply.code >= 300 && reply.code < 400 ? fail(reply) : reply;
+    } catch (const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
+        return fail({451, "4.3.0", e.what()});
+    }
+}
+
+void Session::reset() {
+    if (!failure_) command("RSET", patience_.quit);
+}
+
+void Session::quit() {
+    if (!connection_) return;
+    if (!failure_) command("QUIT", patience_.quit);
+    connection_.close();
+}
+
+}  // namespace Net::SMTP

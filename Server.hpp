@@ -1,0 +1,7 @@
+// Net::SMTP -- everything a program needs to receive, inspect, refuse, store and relay mail. It only includes.
+#pragma once
+
+#include "Relay/Relay.hpp"
+#include "Server/Client.hpp"
+#include "Server/Event.hpp"
+#include "Server/Server.hpp"

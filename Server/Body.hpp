@@ -1,0 +1,79 @@
+// Body -- receives the octets of one message, by DATA or in chunks, into memory, a file or a sink.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "Address.hpp"
+#include "Connection.hpp"
+#include "Message.hpp"
+#include "Options.hpp"
+#include "Sink.hpp"
+#include "Text.hpp"
+
+namespace Net::SMTP {
+
+// One message on its way in. What is refused is still read to its end, so that no octet of it is taken for a command.
+// Whatever happens the sink hears end() once. Belongs to the session's thread.
+class Body {
+public:
+    // How the reading of a text or a chunk ended.
+    enum class Ending {
+        read,     // to its end; see refusal()
+        lost,     // the peer has gone before the end
+        slow,     // a deadline or the minimum rate was missed
+        flood,    // refused, and more than Options::drain came all the same: give up
+    };
+
+    Body(Connection&, const Options&, std::shared_ptr<Content>, std::shared_ptr<Sink>, Deadline session_end);
+    ~Body();
+    Body(const Body&) = delete;
+    Body& operator=(const Body&) = delete;
+
+    // Whether there is memory to receive into at all.
+    bool ready();
+
+    Ending text();
+    Ending chunk(std::uint64_t size, bool binary);
+
+    // All has been read: gives the sink its end, the content its size. False when it was refused meanwhile.
+    bool complete();
+
+    // Why the message cannot be taken, once something has gone wrong.
+    const std::optional<Reply>& refusal() const { return refusal_; }
+    void refuse(Reply reply);
+    // What a sink threw that was no refusal; for Event::Trouble.
+    const std::string& trouble() const { return trouble_; }
+
+private:
+    Ending discard_text();
+    Ending discard_chunk(std::uint64_t left);
+    bool prepare(std::size_t lead_unit);
+    void keep(std::size_t produced);
+    bool write_out();
+    void guard(const std::function<void()>& action);
+    void check_bare();
+    Deadline deadline() const;
+    Ending ending(Connection::Got) const;
+
+    Connection& connection_;
+    const Options& options_;
+    std::shared_ptr<Content> content_;
+    std::shared_ptr<Sink> sink_;
+    TextDecoder decoder_;
+    std::optional<Reply> refusal_;
+    std::string trouble_;
+    Deadline started_, session_end_;
+    std::uint64_t received_ = 0;   // octets of the wire
+    std::uint64_t wasted_ = 0;     // of them after a refusal
+    std::uint64_t size_ = 0;       // octets of the message
+    std::size_t held_ = 0;         // of them in the block
+    bool ended_ = false;
+    bool chunked_ = false;
+    bool binary_ = false;
+};
+
+}  // namespace Net::SMTP

@@ -1,0 +1,282 @@
+#include "Client.hpp"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <new>
+#include <random>
+#include <stdexcept>
+
+#include "Body.hpp"
+#include "Content.hpp"
+#include "Event.hpp"
+#include "Shared.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+constexpr std::size_t much_output = 16 * 1024;  // is sent before more input is read
+
+// 13 letters and digits that no other session has, in another process or after a fork either.
+std::string unique_id() {
+    std::uint64_t bits = 0;
+    if (getrandom(&bits, sizeof bits, 0) != sizeof bits) {
+        std::random_device device;
+        bits = std::uint64_t(device()) << 32 | device();
+    }
+    constexpr std::string_view letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    std::string out;
+    for (int i = 0; i < 13; ++i, bits >>= 5) out += letters[bits & 31];
+    return out;
+}
+
+void need(bool fine, const Reply& reply, const char* what) {
+    if (!fine) throw std::invalid_argument(std::string(what) + std::to_string(reply.code));
+}
+
+}  // namespace
+
+Server::Client::Client(Connection connection)
+    : connection_(std::move(connection)),
+      shared_(connection_.shared ? connection_.shared : std::make_shared<Shared>(Options())) {
+    begin();
+}
+
+Server::Client::Client(Connection connection, Options options)
+    : connection_(std::move(connection)), shared_(std::make_shared<Shared>(std::move(options))) {
+    begin();
+}
+
+Server::Client::Client(int fd, Options options) : Client(Connection(fd), std::move(options)) {}
+
+void Server::Client::begin() {
+    if (!connection_) throw std::invalid_argument("Client: no client connection");
+    id_ = unique_id();
+    offer_ = shared_->options.offer;
+    began_ = Clock::now();
+    owner_ = getpid();
+    connection_.idle = give_back;
+    connection_.idle_argument = this;
+}
+
+Server::Client::~Client() {
+    if (getpid() != owner_) return;
+    try {
+        body_.reset();
+        answer();
+        if (!ended_ && greeting_refusal_ && !greeted_) goodbye(*greeting_refusal_);
+        if (!ended_ && greeted_) {
+            // The model's loop takes one mail and leaves: most clients say QUIT now, and shall hear an answer.
+            std::string_view line;
+            const auto got = connection_.read_line(line, shared_->options.max_command_line, Clock::now() + 2s);
+            if (got == Connection::Got::data && Command::parse(line).verb == Verb::QUIT)
+                goodbye({221, "2.0.0", shared_->options.hostname + " closing connection"}, false);
+            else if (got != Connection::Got::end)
+                goodbye({421, "4.3.2", shared_->options.hostname + " closing connection"});
+        }
+    } catch (...) {
+        // Nothing but a lack of memory gets here. The connection is closed; an answer not given is no promise.
+    }
+    if (content_) content_->sender_present = nullptr;
+}
+
+const Options& Server::Client::options() const { return shared_->options; }
+
+Deadline Server::Client::deadline(std::chrono::seconds wait) const {
+    const auto d = Clock::now() + wait;
+    const auto session = shared_->options.session_timeout;
+    return session > 0s ? std::min(d, began_ + session) : d;
+}
+
+void Server::Client::say(const Reply& reply) {
+    reply.append_to(connection_.out(), shared_->options.offer.enhanced_status_codes);
+    if (connection_.out().size() > much_output) connection_.flush(deadline(shared_->options.command_timeout));
+}
+
+void Server::Client::goodbye(const Reply& reply, bool politely) {
+    if (ended_) return;
+    ended_ = true;
+    say(reply);
+    connection_.finish(politely);
+}
+
+void Server::Client::trouble(const std::string& what) {
+    Event::Trouble event(this, what);
+    try {
+        shared_->pipeline.dispatch(typeid(Event::Trouble), event);
+    } catch (...) {
+        // Who stumbles while hearing of trouble has nobody left to tell.
+    }
+}
+
+void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
+    if (shared_->pipeline.silent()) return;
+    const Reply failed{451, "4.3.0", "Local error in processing"};
+    try {
+        shared_->pipeline.dispatch(kind, event);
+    } catch (const Hangup& h) {
+        reply = h.reply();
+        hang_up_ = true;
+    } catch (const Reject& r) {
+        reply = r.reply();
+    } catch (const std::exception& e) {
+        reply = failed;
+        trouble(e.what());
+    } catch (...) {
+        reply = failed;
+        trouble("a listener threw an exception of an unknown type");
+    }
+}
+
+// ---- the way of a session ----
+
+bool Server::Client::greet() {
+    const auto& o = shared_->options;
+    Reply greeting{220, "", o.greeting.empty() ? o.hostname : o.hostname + ' ' + o.greeting};
+    if (connection_.slot && connection_.slot->over()) {
+        greeting = {421, "4.7.0", o.hostname + " Too many connections"};
+    } else if (!greeting_refusal_) {
+        Event::Connect event(*this, greeting);
+        show(typeid(Event::Connect), event, greeting);
+    }
+    if (greeting_refusal_) greeting = *greeting_refusal_;
+    greeted_ = true;
+    if (greeting.code == 220) return say(greeting), true;
+    goodbye(greeting);
+    return false;
+}
+
+bool Server::Client::process() {
+    if (ended_ && told_) throw std::logic_error("process() on a session that is over");
+    try {
+        answer();
+        reset();
+        complete_ = false;
+        if (!ended_ && (greeted_ || greet())) converse();
+    } catch (const std::bad_alloc&) {
+        body_.reset();
+        goodbye({421, "4.3.1", "Insufficient system resources"});
+        complete_ = false;
+    }
+    if (complete_) return true;
+    body_.reset();
+    told_ = true;
+    return false;
+}
+
+void Server::Client::converse() {
+    using Got = Connection::Got;
+    const auto& o = shared_->options;
+    while (!ended_ && !complete_) {
+        std::string_view line;
+        const bool idle = phase_ == Phase::start || phase_ == Phase::ready;
+        const auto got = connection_.read_line(line, o.max_command_line, deadline(o.command_timeout),
+                                               o.lenient.lf_commands, idle);
+        switch (got) {
+            case Got::end: ended_ = true; connection_.close(); return;
+            case Got::timeout: return goodbye({421, "4.4.2", o.hostname + " Timeout, closing connection"});
+            case Got::stopped: return goodbye({421, "4.3.2", o.hostname + " Service shutting down"});
+            case Got::data:
+            case Got::too_long: break;
+        }
+        if (o.max_commands > 0 && ++commands_ > o.max_commands)
+            return goodbye({421, "4.7.0", o.hostname + " Too many commands"});
+
+        const auto reply = got == Got::too_long ? Reply{500, "5.5.2", "Line too long"} : execute(line);
+        if (!reply) continue;
+        const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
+        if (error && o.max_errors > 0 && ++errors_ > o.max_errors)
+            return goodbye({421, "4.7.0", o.hostname + " Too many errors"});
+        if (hang_up_) return goodbye(*reply);
+        say(*reply);
+    }
+}
+
+// Forgets the transaction, not the session (RFC 5321 4.1.1.5).
+void Server::Client::reset() {
+    FROM = Sender();
+    TO.clear();
+    MSG = Message();
+    body_.reset();
+    if (phase_ == Phase::mail || phase_ == Phase::chunks) phase_ = Phase::ready;
+    if (!content_) return;
+    content_->sender_present = nullptr;
+    if (content_.use_count() == 1)
+        content_->clear();
+    else
+        content_.reset();  // somebody keeps a copy of the message
+}
+
+std::any& Server::Client::baggage() {
+    if (!content_) throw std::logic_error("baggage() outside of a transaction");
+    return content_->baggage;
+}
+
+// Nothing has come for a second: a silent session keeps no memory but what it must.
+void Server::Client::give_back(void* client) {
+    auto& self = *static_cast<Client*>(client);
+    if (self.phase_ != Phase::ready && self.phase_ != Phase::start) return;
+    self.content_.reset();
+    self.TO.shrink_to_fit();
+}
+
+// ---- the answer ----
+
+void Server::Client::accept(Reply reply) {
+    need(reply.code >= 200 && reply.code < 300, reply, "accept: not a positive answer: ");
+    give(std::move(reply));
+}
+
+void Server::Client::reject(Reply reply) {
+    need(reply.code >= 400 && reply.code < 600, reply, "reject: not a refusal: ");
+    if (!greeted_) {
+        greeting_refusal_ = std::move(reply);
+        return;
+    }
+    give(std::move(reply));
+}
+
+void Server::Client::give(Reply verdict) {
+    if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.begin();
+    content_->custody.settle(verdict);
+}
+
+void Server::Client::accept(const Recipient& recipient, Reply reply) {
+    need(reply.code >= 200 && reply.code < 300, reply, "accept: not a positive answer: ");
+    if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.settle(recipient, reply);
+}
+
+void Server::Client::reject(const Recipient& recipient, Reply reply) {
+    need(reply.code >= 400 && reply.code < 600, reply, "reject: not a refusal: ");
+    if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.settle(recipient, reply);
+}
+
+void Server::Client::reconsider() {
+    if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.reconsider();
+}
+
+void Server::Client::answer() {
+    if (!awaiting_) return;
+    awaiting_ = false;
+    auto& custody = content_->custody;
+    const auto verdict = custody.verdict();
+    const bool mixed = custody.mixed();
+    custody.close();
+    content_->sender_present = nullptr;
+    if (hang_up_)
+        goodbye(verdict);
+    else
+        say(verdict);
+    if (mixed) trouble("some recipients were taken, others refused; the sender heard: " + verdict.str());
+}
+
+}  // namespace Net::SMTP

@@ -1,0 +1,143 @@
+// Client -- one SMTP session, seen from the server: a transaction per process(), its fields FROM, TO and MSG.
+#pragma once
+
+#include <any>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "Address.hpp"
+#include "Command.hpp"
+#include "Connection.hpp"
+#include "Message.hpp"
+#include "Reply.hpp"
+#include "Server.hpp"
+#include "Sink.hpp"
+
+namespace Net::SMTP {
+
+class Body;
+
+// The dialogue with one client (RFC 821, 2821, 5321). Nothing is written before the first process(). Belongs to one thread; it can't
+// be copied or moved. Nothing a client sends makes a member throw.
+class Server::Client {
+public:
+    // With the options and listeners of the server the connection came from; a connection of your own has the defaults.
+    explicit Client(Connection connection);
+    // With other options, and no listeners. std::invalid_argument names an option that makes no sense.
+    Client(Connection connection, Options options);
+    // Any connected descriptor; it is owned from now on. std::system_error when it is not open or not connected.
+    explicit Client(int fd, Options options = {});
+
+    // Gives the answer to the last mail, says 221 to QUIT and 421 4.3.2 to anything else, and closes without losing
+    // what was said. At most 4 s. In a process other than the one that made it, it says nothing.
+    ~Client();
+    Client(const Client&) = delete;
+    Client& operator=(const Client&) = delete;
+
+    // The transaction that process() received. Yours to change; the answer does not depend on it.
+    Sender FROM;
+    std::vector<Recipient> TO;
+    Message MSG;
+
+    // Runs the session until a message is complete: true, and FROM, TO and MSG hold it. The sender is still waiting for the answer,
+    // which goes out at answer(), the next process() or the destructor: 250 if every recipient has a taker (Relay, MSG.save(),
+    // accept()), else the worst that was said, and 451 4.3.0 if for somebody nobody spoke. False: the session is over, by
+    // QUIT, by its peer's or by a limit's doing. Calling it again after false is std::logic_error.
+    bool process();
+
+    // The program takes the message, or refuses it, for everybody or for one recipient. Before the first process() reject()
+    // is what the client hears instead of the greeting. std::logic_error when there is no message, or its answer has gone;
+    // std::invalid_argument when the code is not 2xx, or not 4xx or 5xx.
+    void accept(Reply reply = {250, "2.0.0", "OK"});
+    void accept(const Recipient&, Reply reply = {250, "2.0.0", "OK"});
+    void reject(Reply reply);
+    void reject(const Recipient&, Reply reply);
+    // Forgets what takers have said about this message so far; for a second try after a failed one.
+    void reconsider();
+    // Sends the answer now. Nothing happens if none is due.
+    void answer();
+
+    // The next message goes there instead of MSG, in constant memory: before process(), or from a listener until Event::Data.
+    // The program must still take it: accept().
+    void into(std::shared_ptr<Sink> sink) { sink_ = std::move(sink); }
+    void into(std::function<void(std::string_view)> write) { sink_ = make_sink(std::move(write)); }
+    void into(int fd) { sink_ = make_sink(fd); }
+
+    const Endpoint& peer() const { return connection_.peer(); }
+    const Endpoint& local() const { return connection_.local(); }
+    const std::string& helo() const { return helo_; }  // "" before HELO or EHLO
+    bool esmtp() const { return esmtp_; }
+    const Extensions& offered() const { return offer_; }
+    const Options& options() const;
+    const std::string& id() const { return id_; }  // unlike any other session's
+    // Whether the session is over: nothing more can be said.
+    bool closed() const { return ended_; }
+
+    // A place for one thing a listener wants to find again in MSG.content() when the message is there; it ends with the
+    // transaction. Only between MAIL and the end of the message.
+    std::any& baggage();
+
+private:
+    friend class Server;
+    enum class Phase {
+        start,    // before HELO
+        ready,    // between mails
+        mail,     // after MAIL
+        chunks,   // after the first BDAT
+    };
+    // A verb answers; or has nothing to answer now, because a message is complete or the session over.
+    using Answer = std::optional<Reply>;
+    using Function = Answer (Client::*)(std::string_view argument);
+    static Function function(Verb);
+
+    void begin();
+    bool greet();
+    void converse();
+    Answer execute(std::string_view line);
+    Answer helo(std::string_view), ehlo(std::string_view), mail(std::string_view), rcpt(std::string_view),
+        data(std::string_view), bdat(std::string_view), rset(std::string_view), noop(std::string_view),
+        vrfy(std::string_view), expn(std::string_view), help(std::string_view), quit(std::string_view);
+
+    Reply hello(std::string_view argument, bool esmtp);
+    Reply may_begin_body();
+    bool start_body();
+    Answer end_body();
+    Answer body_failed(int ending);
+    void give(Reply verdict);
+    void reset();
+    void say(const Reply&);
+    // Says it and ends the session.
+    void goodbye(const Reply&, bool politely = true);
+    // Shows the event to the listeners; what they throw becomes the reply.
+    void show(std::type_index kind, Event&, Reply&);
+    void trouble(const std::string& what);
+    Deadline deadline(std::chrono::seconds) const;
+    static void give_back(void* client);
+
+    Connection connection_;
+    std::shared_ptr<Shared> shared_;
+    std::string id_, helo_;
+    bool esmtp_ = false;
+    Extensions offer_;
+    Phase phase_ = Phase::start;
+    std::shared_ptr<const Trace> trace_;
+    std::shared_ptr<Content> content_;   // of the transaction
+    std::unique_ptr<Body> body_;
+    std::shared_ptr<Sink> sink_;
+    std::optional<Reply> greeting_refusal_;
+
+    bool greeted_ = false, ended_ = false, told_ = false;
+    bool awaiting_ = false;      // the message is complete, its answer not yet given
+    bool complete_ = false;      // process() is to return true
+    bool hang_up_ = false;       // after the answer
+    std::size_t commands_ = 0, errors_ = 0, mails_ = 0;
+    std::uint64_t recipients_ = 0;   // the last id given
+    Deadline began_;
+    int owner_;
+};
+
+}  // namespace Net::SMTP

@@ -1,0 +1,366 @@
+#include "Connection.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "Shared.hpp"
+#include "Socket.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+// A session that is talking waits inside recv, for at most this long (SO_RCVTIMEO): two system calls a round trip
+// instead of three. Only who stays silent goes on to poll, which knows deadlines to the millisecond and the stop descriptor.
+constexpr auto slice = 1s;
+constexpr std::size_t idle_buffer = 1024;
+constexpr std::size_t largest_read = 64 * 1024;
+constexpr std::size_t pipe_write = 512;  // POSIX's PIPE_BUF: such a write after POLLOUT does not block
+
+int milliseconds_until(Deadline d) {
+    const auto left = d - Clock::now();
+    if (left <= 0s) return 0;
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
+    return int(std::min<std::chrono::milliseconds::rep>(ms, 1 << 30));
+}
+
+Endpoint ask(int fd, int (*which)(int, sockaddr*, socklen_t*)) {
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    if (which(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+    return endpoint(address, size);
+}
+
+}  // namespace
+
+Connection::Connection() = default;
+
+Connection::Connection(int fd) { adopt(fd, fd); }
+Connection::Connection(int in, int out) { adopt(in, out); }
+
+void Connection::adopt(int in, int out) {
+    in_ = in;
+    out_fd_ = out;
+    auto fail = [&](int error, const char* what) {
+        close();
+        throw std::system_error(error, std::generic_category(), what);
+    };
+    struct stat status {};
+    for (int fd : {in, out}) {
+        if (fstat(fd, &status) != 0) fail(errno, "Connection: descriptor");
+        if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) fail(ENOTCONN, "Connection: descriptor of a file");
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    fstat(in, &status);
+    socket_ = S_ISSOCK(status.st_mode);
+    if (!socket_) return;
+
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    if (getpeername(in, reinterpret_cast<sockaddr*>(&address), &size) != 0) fail(errno, "Connection: socket");
+    blocking_ = prepare_socket(in) && !(fcntl(in, F_GETFL) & O_NONBLOCK);
+}
+
+Connection::~Connection() { close(); }
+
+Connection::Connection(Connection&& other) noexcept { *this = std::move(other); }
+
+Connection& Connection::operator=(Connection&& other) noexcept {
+    if (this == &other) return *this;
+    close();
+    in_ = std::exchange(other.in_, -1);
+    out_fd_ = std::exchange(other.out_fd_, -1);
+    socket_ = other.socket_;
+    blocking_ = other.blocking_;
+    broken_ = other.broken_;
+    buffer_ = std::move(other.buffer_);
+    begin_ = std::exchange(other.begin_, 0);
+    end_ = std::exchange(other.end_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+    out_ = std::move(other.out_);
+    peer_ = std::move(other.peer_);
+    local_ = std::move(other.local_);
+    shared = std::move(other.shared);
+    slot = std::move(other.slot);
+    idle = std::exchange(other.idle, nullptr);
+    idle_argument = other.idle_argument;
+    return *this;
+}
+
+void Connection::close() {
+    if (in_ >= 0) ::close(in_);
+    if (out_fd_ >= 0 && out_fd_ != in_) ::close(out_fd_);
+    in_ = out_fd_ = -1;
+    slot.reset();
+}
+
+const Endpoint& Connection::peer() const {
+    if (!peer_) peer_ = std::make_unique<Endpoint>(socket_ ? ask(in_, getpeername) : Endpoint{});
+    return *peer_;
+}
+
+const Endpoint& Connection::local() const {
+    if (!local_) local_ = std::make_unique<Endpoint>(socket_ ? ask(in_, getsockname) : Endpoint{});
+    return *local_;
+}
+
+bool Connection::stopping() const {
+    if (!shared) return false;
+    if (!shared->forked) return shared->stopping.load(std::memory_order_relaxed);
+    pollfd stop{shared->stop_fd, POLLIN, 0};
+    return poll(&stop, 1, 0) > 0;
+}
+
+bool Connection::cut() const { return shared && shared->cutting.load(std::memory_order_relaxed); }
+
+// Nobody has spoken for a second: give back what a silent session does not need.
+void Connection::park() {
+    if (begin_ == end_ && capacity_ > idle_buffer) {
+        buffer_.reset();
+        capacity_ = begin_ = end_ = 0;
+    }
+    if (out_.empty() && out_.capacity() > idle_buffer) out_.shrink_to_fit();
+    if (idle) idle(idle_argument);
+}
+
+Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
+    for (;;) {
+        if (heed_stop && stopping()) return Got::stopped;
+        pollfd fds[3] = {{in_, POLLIN, 0},
+                         {heed_stop && shared ? shared->stop_fd : -1, POLLIN, 0},
+                         {shared ? shared->cut_fd : -1, POLLIN, 0}};
+        const int n = poll(fds, 3, milliseconds_until(deadline));
+        if (n < 0 && errno != EINTR) return Got::end;
+        if (n > 0 && fds[2].revents) return Got::end;
+        if (n > 0 && fds[0].revents) return Got::data;
+        if (n > 0 && fds[1].revents) return Got::stopped;
+        if (n <= 0 && Clock::now() >= deadline) return Got::timeout;
+    }
+}
+
+Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t& got, Deadline deadline,
+                                        bool heed_stop) {
+    bool parked = false;
+    for (;;) {
+        if (heed_stop && stopping()) return Got::stopped;
+        if (cut()) return Got::end;
+        const bool wait_inside = blocking_ && !parked && deadline - Clock::now() > slice;
+        if (!wait_inside) {
+            const auto ready = poll_input(deadline, heed_stop);
+            if (ready != Got::data) return ready;
+        }
+        const auto n = socket_ ? recv(in_, to, size, wait_inside ? 0 : MSG_DONTWAIT) : read(in_, to, size);
+        if (n > 0) {
+            got = std::size_t(n);
+            return Got::data;
+        }
+        if (n == 0) return Got::end;
+        if (errno == EINTR) continue;
+        if (errno != EAGAIN && errno != EWOULDBLOCK) return Got::end;
+        if (wait_inside) {
+            parked = true;
+            if (heed_stop) park();
+        }
+    }
+}
+
+// Makes room for more input behind what is buffered: a kilobyte for who talks little, 64 for who pipelines.
+bool Connection::room() {
+    if (begin_ == end_) begin_ = end_ = 0;
+    if (end_ < capacity_) return true;
+    if (begin_ > 0) {
+        std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
+        end_ -= begin_;
+        begin_ = 0;
+        return true;
+    }
+    const auto larger = capacity_ == 0 ? idle_buffer : capacity_ * 4;
+    std::unique_ptr<char[]> grown(new char[larger]);
+    if (end_ > 0) std::memcpy(grown.get(), buffer_.get(), end_);
+    buffer_ = std::move(grown);
+    capacity_ = larger;
+    return true;
+}
+
+Connection::Got Connection::read_line(std::string_view& line, std::size_t limit, Deadline deadline, bool lf,
+                                      bool heed_stop) {
+    std::size_t scanned = 0;   // octets of the buffer known to hold no line end
+    bool too_long = false;
+    for (;;) {
+        const char* const begin = buffer_.get() + begin_;
+        const std::size_t have = end_ - begin_;
+        while (scanned < have) {
+            const auto* end = static_cast<const char*>(std::memchr(begin + scanned, '\n', have - scanned));
+            if (!end) {
+                scanned = have;
+                break;
+            }
+            const std::size_t length = end - begin;
+            scanned = length + 1;
+            const bool crlf = length > 0 && end[-1] == '\r';
+            if (!crlf && !lf) continue;
+            line = {begin, length - (crlf ? 1 : 0)};
+            begin_ += length + 1;
+            return too_long || length + 1 > limit ? Got::too_long : Got::data;
+        }
+        if (have >= limit) {  // throw it away, but for a CR that an LF may follow
+            too_long = true;
+            const std::size_t keep = have > 0 && begin[have - 1] == '\r' ? 1 : 0;
+            begin_ = end_ - keep;
+            scanned = 0;
+        }
+        if (!flush(deadline)) return Got::end;
+        room();
+        std::size_t got = 0;
+        // Only who has sent nothing of a command is idle.
+        const auto result =
+            receive_raw(buffer_.get() + end_, capacity_ - end_, got, deadline, heed_stop && begin_ == end_ && !too_long);
+        if (result != Got::data) return result;
+        end_ += got;
+    }
+}
+
+Connection::Got Connection::receive(char* to, std::size_t size, std::size_t& got, Deadline deadline) {
+    if (begin_ < end_) {
+        got = std::min(size, end_ - begin_);
+        std::memcpy(to, buffer_.get() + begin_, got);
+        begin_ += got;
+        return Got::data;
+    }
+    if (!flush(deadline)) return Got::end;
+    return receive_raw(to, size, got, deadline, false);
+}
+
+void Connection::unread(std::string_view octets) {
+    if (octets.empty()) return;
+    const std::size_t have = end_ - begin_;
+    if (begin_ >= octets.size()) {
+        begin_ -= octets.size();
+    } else {
+        auto capacity = std::max(capacity_, idle_buffer);
+        while (capacity < octets.size() + have) capacity *= 4;
+        std::unique_ptr<char[]> grown(new char[capacity]);
+        if (have > 0) std::memcpy(grown.get() + octets.size(), buffer_.get() + begin_, have);
+        buffer_ = std::move(grown);
+        capacity_ = capacity;
+        begin_ = 0;
+        end_ = have + octets.size();
+    }
+    std::memcpy(buffer_.get() + begin_, octets.data(), octets.size());
+}
+
+bool Connection::send_raw(const char* from, std::size_t size, Deadline deadline) {
+    while (size > 0 && !broken_) {
+        const auto n = socket_ ? ::send(out_fd_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT) : -2;
+        if (n >= 0) {
+            from += n;
+            size -= std::size_t(n);
+            continue;
+        }
+        if (n == -1 && errno == EINTR) continue;
+        if (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK) break;
+        pollfd fds[2] = {{out_fd_, POLLOUT, 0}, {shared ? shared->cut_fd : -1, POLLIN, 0}};
+        const int ready = poll(fds, 2, milliseconds_until(deadline));
+        if (ready < 0 && errno == EINTR) continue;
+        if (fds[1].revents || (ready <= 0 && Clock::now() >= deadline)) break;
+        if (socket_ || ready <= 0) continue;
+        const auto written = write(out_fd_, from, std::min(size, pipe_write));
+        if (written < 0 && errno != EINTR && errno != EAGAIN) break;
+        if (written > 0) {
+            from += written;
+            size -= std::size_t(written);
+        }
+    }
+    if (size > 0) broken_ = true;
+    return !broken_;
+}
+
+bool Connection::flush(Deadline deadline) {
+    if (out_.empty()) return !broken_;
+    const bool sent = send_raw(out_.data(), out_.size(), deadline);
+    out_.clear();
+    return sent;
+}
+
+bool Connection::send(std::string_view octets, Deadline deadline) {
+    return flush(deadline) && send_raw(octets.data(), octets.size(), deadline);
+}
+
+bool Connection::peer_gone() const {
+    if (broken_) return true;
+    if (begin_ < end_) return false;
+    pollfd in{in_, POLLIN, 0};
+    if (poll(&in, 1, 0) <= 0) return false;
+    if (in.revents & (POLLERR | POLLNVAL)) return true;
+    char octet;
+    if (socket_) return recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+    return (in.revents & POLLHUP) && !(in.revents & POLLIN);
+}
+
+void Connection::finish(bool politely) {
+    const auto deadline = Clock::now() + 2s;
+    flush(deadline);
+    if (!socket_ || broken_) return close();
+    if (!politely) {
+        char octet;
+        if (begin_ == end_ && recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) < 0) return close();
+    }
+    shutdown(out_fd_, SHUT_WR);
+    char waste[1024];
+    for (std::size_t drained = 0; drained < 64 * 1024;) {
+        std::size_t got = 0;
+        if (poll_input(deadline, false) != Got::data) break;
+        const auto n = recv(in_, waste, sizeof waste, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) break;
+        if (n > 0) got = std::size_t(n);
+        drained += got;
+    }
+    close();
+}
+
+Connection Connection::connect(const Endpoint& to, Deadline deadline) {
+    int error = EHOSTUNREACH;
+    for (const auto& address : resolve(to, false)) {
+        const int fd = socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0) throw std::system_error(errno, std::generic_category(), "socket for " + to.str());
+        if (::connect(fd, address.get(), address.size) != 0) {
+            error = errno;
+            if (error == EINPROGRESS || error == EINTR) {
+                pollfd out{fd, POLLOUT, 0};
+                int ready;
+                do ready = poll(&out, 1, milliseconds_until(deadline));
+                while (ready < 0 && errno == EINTR);
+                error = ETIMEDOUT;
+                socklen_t size = sizeof error;
+                if (ready > 0) getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+            }
+            if (error != 0) {
+                ::close(fd);
+                continue;
+            }
+        }
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+        return Connection(fd);
+    }
+    throw std::system_error(error, std::generic_category(), "connect to " + to.str());
+}
+
+}  // namespace Net::SMTP

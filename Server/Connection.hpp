@@ -1,0 +1,114 @@
+// Connection -- a connected descriptor, read by lines and closed by scope.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "Endpoint.hpp"
+
+namespace Net::SMTP {
+
+struct Shared;  // what the sessions of one server have in common (Server/Shared.hpp)
+class Slot;     // one of the server's places for connections (Server/Shared.hpp)
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+// One connected descriptor, owned. Writes gather in a buffer and leave when somebody would wait for input. Every
+// wait has an absolute deadline. Belongs to one thread at a time; moves, never copies. The destructor closes the descriptor
+// and does nothing else, so a copy of the process that goes away costs the other side nothing.
+class Connection {
+public:
+    Connection();  // none: false
+    // Takes the descriptor over: a connected socket, a pipe or a terminal. std::system_error when it is not open or not connected
+    // (it is closed then too). Input and output may be two (inetd's 0 and 1).
+    explicit Connection(int fd);
+    Connection(int in, int out);
+    ~Connection();
+    Connection(Connection&&) noexcept;
+    Connection& operator=(Connection&&) noexcept;
+
+    explicit operator bool() const { return in_ >= 0; }
+    int fd() const { return in_; }
+
+    // The other end, and ours. Empty when the system cannot tell (a pipe). An IPv4 address mapped into IPv6 is shown as IPv4.
+    const Endpoint& peer() const;
+    const Endpoint& local() const;
+
+    // ---- for sessions ----
+
+    enum class Got {
+        data,     // what was asked for
+        end,      // the peer has closed or vanished; nothing more will come
+        timeout,  // the deadline has passed
+        stopped,  // the server is to end; only where `idle`
+        too_long, // read_line: the line was longer than the limit; it has been read to its end and thrown away
+    };
+
+    // One line without its CRLF; `line` is a view into the buffer, good until the next call. Only CRLF ends a line, or, with
+    // `lf`, LF too. Not more than `limit` octets are buffered.
+    Got read_line(std::string_view& line, std::size_t limit, Deadline, bool lf = false, bool idle = false);
+
+    // Up to `size` octets into `to`, at least one: what is buffered, else what comes next, straight from the socket.
+    Got receive(char* to, std::size_t size, std::size_t& got, Deadline);
+
+    // What has been received and not yet read; consume() reads it, unread() puts octets back in front of it.
+    std::string_view buffered() const { return {buffer_.get() + begin_, end_ - begin_}; }
+    void consume(std::size_t n) { begin_ += n; }
+    void unread(std::string_view octets);
+
+    // Appends to the output. It leaves with flush(), or before the next wait for input.
+    std::string& out() { return out_; }
+    // False when the peer no longer takes it (gone, or not before the deadline); then there is no more output.
+    bool flush(Deadline);
+    // Sends `octets` after what is in out(), without copying them.
+    bool send(std::string_view octets, Deadline);
+    bool broken() const { return broken_; }
+
+    // Whether the other side has closed its direction or is gone, and nothing it sent waits to be read.
+    bool peer_gone() const;
+
+    // Ends our direction and reads away what still comes, for at most 2 s and 64 KiB: closing with unread input would
+    // reset the connection and may cost the peer our last reply. Nothing is waited for when nothing `unread` is there and `politely` is
+    // false.
+    void finish(bool politely);
+    void close();
+
+    // Connects to one endpoint (names are looked up by the system). std::system_error with the endpoint's name.
+    static Connection connect(const Endpoint&, Deadline);
+
+private:
+    friend class Server;
+
+    Got receive_raw(char* to, std::size_t size, std::size_t& got, Deadline, bool idle);
+    Got poll_input(Deadline, bool idle);
+    bool send_raw(const char* from, std::size_t size, Deadline);
+    bool room();
+    void adopt(int in, int out);
+    bool stopping() const;
+    bool cut() const;
+    void park();
+
+    int in_ = -1;
+    int out_fd_ = -1;
+    bool socket_ = false;
+    bool blocking_ = false;  // a recv without MSG_DONTWAIT waits, for at most a second
+    bool broken_ = false;
+    std::unique_ptr<char[]> buffer_;
+    std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
+    std::string out_;
+    mutable std::unique_ptr<Endpoint> peer_, local_;
+
+public:
+    // What a server gives its connections; empty for a descriptor of your own.
+    std::shared_ptr<Shared> shared;
+    std::unique_ptr<Slot> slot;
+    // Called once when nothing has come for a second: whoever holds memory gives it back.
+    void (*idle)(void*) = nullptr;
+    void* idle_argument = nullptr;
+};
+
+}  // namespace Net::SMTP

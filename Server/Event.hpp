@@ -1,0 +1,73 @@
+// Event -- what happens in a session and may be changed by the program: the list of structs is the manual.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "Address.hpp"
+#include "Reply.hpp"
+#include "Server.hpp"
+
+namespace Net::SMTP {
+
+// Everything a listener hears (Server::on) derives from this. The references are good during the call only. A
+// listener runs on the session's thread, and may refuse by changing `reply`, or by throwing Reject or Hangup. Whatever
+// else it throws is 451 4.3.0 to the peer and a Trouble to the program.
+struct Event {
+    virtual ~Event() = default;
+
+    struct Connect;
+    struct Helo;
+    struct Mail;
+    struct Rcpt;
+    struct Data;
+    struct Trouble;
+};
+
+// A session begins; `reply` is the greeting. A refusal closes the connection.
+struct Event::Connect : Event {
+    Connect(Server::Client& c, Reply& r) : client(c), reply(r) {}
+    Server::Client& client;
+    Reply& reply;
+};
+
+// HELO or EHLO. `offer` is what this session is offered; take away what nobody behind us could keep.
+struct Event::Helo : Event {
+    Helo(Server::Client& c, std::string& h, Extensions& o, Reply& r) : client(c), helo(h), offer(o), reply(r) {}
+    Server::Client& client;
+    std::string& helo;
+    Extensions& offer;
+    Reply& reply;
+};
+
+// MAIL was understood. After a positive reply `sender` is FROM.
+struct Event::Mail : Event {
+    Mail(Server::Client& c, Sender& s, Reply& r) : client(c), sender(s), reply(r) {}
+    Server::Client& client;
+    Sender& sender;
+    Reply& reply;
+};
+
+// RCPT was understood. After a positive reply `recipient` is the last of TO.
+struct Event::Rcpt : Event {
+    Rcpt(Server::Client& c, Recipient& t, Reply& r) : client(c), recipient(t), reply(r) {}
+    Server::Client& client;
+    Recipient& recipient;
+    Reply& reply;
+};
+
+// The body is about to come, by DATA or the first BDAT: the last moment for client.into().
+struct Event::Data : Event {
+    Data(Server::Client& c, Reply& r) : client(c), reply(r) {}
+    Server::Client& client;
+    Reply& reply;
+};
+
+// Something went wrong that no peer is told about: a listener or handler threw, recipients of one mail fared differently.
+struct Event::Trouble : Event {
+    Trouble(Server::Client* c, std::string w) : client(c), what(std::move(w)) {}
+    Server::Client* client;  // null when no session is concerned
+    std::string what;
+};
+
+}  // namespace Net::SMTP

@@ -1,0 +1,323 @@
+// Server::run -- the loops a program would write itself, with a limit and a bounded drain.
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <system_error>
+#include <vector>
+
+#include "Client.hpp"
+#include "Event.hpp"
+#include "Shared.hpp"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define NET_SMTP_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define NET_SMTP_SANITIZED 1
+#endif
+#endif
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+// Threads that wait for a connection beyond these end themselves.
+constexpr std::size_t most_spare = 64;
+
+const Reply busy{421, "4.3.2", "Too busy, try again later"};
+
+void signal_event(int fd) {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto n = write(fd, &one, sizeof one);
+}
+
+bool other_threads() {
+    DIR* tasks = opendir("/proc/self/task");
+    if (!tasks) return false;
+    int n = 0;
+    while (const auto* entry = readdir(tasks)) n += entry->d_name[0] != '.';
+    closedir(tasks);
+    return n > 1;
+}
+
+void turn_away(Connection connection, const Reply& reply) {
+    Server::Client client(std::move(connection));
+    client.reject(reply);
+    client.process();
+}
+
+}  // namespace
+
+void Server::stop() noexcept {
+    shared_->stopping = true;
+    closed_ = true;
+    if (getpid() != owner_) return;  // a child's copy: the parent decides for itself
+    signal_event(shared_->stop_fd);
+    signal_event(wake_);
+    // Whoever waits inside accept(2) comes out. Not where the socket is somebody else's, too.
+    for (const auto& s : sockets_)
+        if (s.ours) shutdown(s.fd, SHUT_RD);
+}
+
+void Server::run(const Handler& handler, const Run& how) {
+    if (how.mode == Mode::process && other_threads())
+        throw std::logic_error("run(process): the process has other threads; a forked child would inherit their locks");
+    struct Running {
+        Server& server;
+        explicit Running(Server& s) : server(s) {
+            if (server.running_.exchange(true)) throw std::logic_error("run() is running already");
+        }
+        ~Running() {
+            server.running_ = false;
+            server.close();
+        }
+    } running(*this);
+    switch (how.mode) {
+        case Mode::inline_: return run_inline(handler);
+        case Mode::thread: return run_threads(handler, how);
+        case Mode::process: return run_processes(handler, how);
+    }
+}
+
+// One connection from greeting to end. Nothing comes out of it.
+void Server::serve(Connection connection, const Handler& handler) {
+    const auto troubled = [&](Client* client, const std::string& what) {
+        Event::Trouble event(client, what);
+        try {
+            shared_->pipeline.dispatch(typeid(Event::Trouble), event);
+        } catch (...) {
+        }
+    };
+    try {
+        Client client(std::move(connection));
+        while (client.process()) {
+            try {
+                try {
+                    handler(client);
+                } catch (const Reject& r) {
+                    client.hang_up_ = dynamic_cast<const Hangup*>(&r) != nullptr;
+                    client.reject(r.reply());
+                } catch (const std::exception& e) {
+                    troubled(&client, e.what());
+                    client.reject({451, "4.3.0", "Local error in processing"});
+                } catch (...) {
+                    troubled(&client, "the handler threw an exception of an unknown type");
+                    client.reject({451, "4.3.0", "Local error in processing"});
+                }
+            } catch (const std::logic_error& e) {
+                troubled(&client, e.what());  // it had answered already
+            }
+        }
+    } catch (const std::exception& e) {
+        troubled(nullptr, e.what());
+    }
+}
+
+void Server::run_inline(const Handler& handler) {
+    while (auto connection = accept()) serve(std::move(connection), handler);
+}
+
+// ---- threads ----
+
+// The threads of one run(). Each waits inside accept(2) of one socket, serves what it got itself, and waits again: the system
+// wakes exactly one for a connection, and nobody hands anything over. Who takes the last waiting one's place first starts another.
+struct Server::Crew {
+    Crew(Server& s, const Handler& h, const Run& r) : server(s), handler(h), how(r), idle(s.sockets_.size(), 0) {}
+
+    Server& server;
+    const Handler& handler;
+    const Run& how;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::size_t> idle;       // waiting threads, by socket
+    std::size_t serving = 0, threads = 0;
+    std::vector<pthread_t> ended;        // to be joined
+
+    struct Start {
+        Crew* crew;
+        std::size_t socket;
+    };
+
+    // With the lock held. False when the system has no more threads.
+    bool enlist(std::size_t socket);
+    void work(std::size_t socket);
+    Connection next(std::size_t socket);
+    void join_ended(std::unique_lock<std::mutex>&);
+    static void* enter(void* start);
+};
+
+bool Server::Crew::enlist(std::size_t socket) {
+    std::size_t stack = std::max<std::size_t>(how.stack, PTHREAD_STACK_MIN);
+#ifdef NET_SMTP_SANITIZED
+    stack = std::max<std::size_t>(stack, 1 << 20);
+#endif
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack);
+    auto start = std::make_unique<Start>(Start{this, socket});
+    pthread_t thread;
+    const int error = pthread_create(&thread, &attributes, enter, start.get());
+    pthread_attr_destroy(&attributes);
+    if (error != 0) return false;
+    start.release();
+    ++threads;
+    ++idle[socket];
+    return true;
+}
+
+void* Server::Crew::enter(void* argument) {
+    const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+    auto& crew = *start->crew;
+    crew.work(start->socket);
+    std::lock_guard lock(crew.mutex);
+    crew.ended.push_back(pthread_self());
+    --crew.threads;
+    crew.changed.notify_all();
+    return nullptr;
+}
+
+// The next connection of one socket; empty when the server stops.
+Connection Server::Crew::next(std::size_t socket) {
+    const auto& s = server.sockets_[socket];
+    int back_off = 10;
+    while (!server.closed_) {
+        if (!s.ours) {
+            pollfd fds[2] = {{s.fd, POLLIN, 0}, {server.wake_, POLLIN, 0}};
+            poll(fds, 2, -1);
+            if (server.closed_) break;
+        }
+        const int fd = accept4(s.fd, nullptr, nullptr, SOCK_CLOEXEC);
+        if (fd >= 0) return server.dress(fd, s);
+        const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+        if (!exhausted && errno != EBADF && errno != ENOTSOCK) continue;
+        if (!server.pause(back_off)) break;
+        back_off = std::min(back_off * 2, 1000);
+    }
+    return {};
+}
+
+void Server::Crew::work(std::size_t socket) {
+    for (;;) {
+        auto connection = next(socket);
+        bool refuse = false;
+        {
+            std::unique_lock lock(mutex);
+            --idle[socket];
+            if (!connection) return;
+            refuse = how.limit > 0 && serving >= how.limit;
+            if (!refuse && idle[socket] == 0) {
+                join_ended(lock);
+                refuse = !enlist(socket);
+            }
+            ++serving;
+        }
+        if (refuse)
+            turn_away(std::move(connection), busy);
+        else
+            server.serve(std::move(connection), handler);
+        std::lock_guard lock(mutex);
+        --serving;
+        if (server.closed_ || idle[socket] >= most_spare) return;
+        ++idle[socket];
+    }
+}
+
+void Server::Crew::join_ended(std::unique_lock<std::mutex>& lock) {
+    std::vector<pthread_t> some;
+    some.swap(ended);
+    if (some.empty()) return;
+    lock.unlock();
+    for (auto thread : some) pthread_join(thread, nullptr);
+    lock.lock();
+}
+
+void Server::run_threads(const Handler& handler, const Run& how) {
+    Crew crew(*this, handler, how);
+    for (const auto& s : sockets_)
+        if (s.ours) fcntl(s.fd, F_SETFL, fcntl(s.fd, F_GETFL) & ~O_NONBLOCK);
+    std::unique_lock lock(crew.mutex);
+    shared_->own_stacks = true;
+    bool manned = !closed_;
+    for (std::size_t i = 0; manned && i < sockets_.size(); ++i) manned = crew.enlist(i);
+    lock.unlock();
+    if (!manned && !closed_) {
+        stop();
+        lock.lock();
+        crew.changed.wait(lock, [&] { return crew.threads == 0; });
+        crew.join_ended(lock);
+        throw std::system_error(EAGAIN, std::generic_category(), "run: no thread could be started");
+    }
+
+    while (!closed_) pause(-1);
+
+    lock.lock();
+    const auto everybody_left = [&] { return crew.threads == 0; };
+    if (!crew.changed.wait_for(lock, how.drain, everybody_left)) {
+        shared_->cutting = true;
+        signal_event(shared_->cut_fd);
+        crew.changed.wait(lock, everybody_left);
+    }
+    crew.join_ended(lock);
+}
+
+// ---- processes ----
+
+void Server::run_processes(const Handler& handler, const Run& how) {
+    std::vector<pid_t> children;
+    // By pid, never waitpid(-1): the program may have children of its own.
+    const auto reap = [&] {
+        std::erase_if(children, [&](pid_t child) {
+            const auto ended = waitpid(child, nullptr, WNOHANG);
+            if (ended == 0 || (ended < 0 && errno == EINTR)) return false;
+            reaped(child);
+            return true;
+        });
+    };
+    while (!closed_) {
+        reap();
+        auto connection = accept_within(children.empty() ? -1 : 250);
+        if (!connection) continue;
+        reap();
+        if (how.limit > 0 && children.size() >= how.limit) {
+            turn_away(std::move(connection), busy);
+            continue;
+        }
+        const pid_t child = fork();
+        if (child < 0) {
+            turn_away(std::move(connection), busy);
+        } else if (child == 0) {
+            shared_->forked = true;
+            close();
+            serve(std::move(connection), handler);
+            _exit(0);
+        } else {
+            forked(child, connection);
+            children.push_back(child);
+        }
+    }
+    const auto end = Clock::now() + how.drain;
+    for (reap(); !children.empty() && Clock::now() < end; reap()) poll(nullptr, 0, 20);
+    for (auto child : children) kill(child, SIGKILL);
+    while (!children.empty()) {
+        reap();
+        poll(nullptr, 0, 5);
+    }
+}
+
+}  // namespace Net::SMTP

@@ -1,0 +1,49 @@
+#include "Shared.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace Net::SMTP {
+
+namespace {
+
+Options completed(Options o) {
+    if (o.hostname.empty()) {
+        char name[256] = "";
+        if (gethostname(name, sizeof name - 1) != 0 || !name[0]) name[0] = 0;
+        o.hostname = name[0] ? name : "localhost";
+    }
+    o.max_command_line = std::max<std::size_t>(o.max_command_line, 512);
+    o.check();
+    return o;
+}
+
+}  // namespace
+
+Shared::Shared(Options o) : options(completed(std::move(o))), memory(std::make_shared<Budget>(options.memory)) {}
+
+Shared::~Shared() {
+    for (int fd : {stop_fd, cut_fd})
+        if (fd >= 0) close(fd);
+}
+
+Slot::Slot(std::shared_ptr<Shared> shared, std::string ip)
+    : shared_(std::move(shared)), ip_(std::move(ip)), owner_(getpid()) {
+    const auto& o = shared_->options;
+    std::lock_guard lock(shared_->mutex);
+    const auto all = ++shared_->connections;
+    const auto same = ip_.empty() ? 0 : ++shared_->per_ip[ip_];
+    over_ = (o.max_connections > 0 && all > o.max_connections) ||
+            (o.max_connections_per_ip > 0 && same > o.max_connections_per_ip);
+}
+
+Slot::~Slot() {
+    if (getpid() != owner_) return;  // a forked copy: the place is the parent's, and so is the lock
+    std::lock_guard lock(shared_->mutex);
+    --shared_->connections;
+    const auto ip = shared_->per_ip.find(ip_);
+    if (ip != shared_->per_ip.end() && --ip->second == 0) shared_->per_ip.erase(ip);
+}
+
+}  // namespace Net::SMTP

@@ -1,0 +1,60 @@
+// Shared -- what the sessions of one server have in common; for our own .cpp files only, it is not installed.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "Memory.hpp"
+#include "Options.hpp"
+#include "Pipeline.hpp"
+
+namespace Net::SMTP {
+
+class Slot;
+
+struct Shared : std::enable_shared_from_this<Shared> {
+    // Checks the options and fills in what the system knows (host name).
+    explicit Shared(Options options);
+    ~Shared();
+
+    const Options options;
+    Pipeline pipeline;
+    const std::shared_ptr<Budget> memory;
+
+    // stop(): idle sessions say 421, the others end their mail first. Later `cutting`: nobody waits any more. The descriptors become
+    // readable for good then. A forked child sees the descriptors only.
+    std::atomic<bool> stopping{false}, cutting{false};
+    int stop_fd = -1, cut_fd = -1;
+    bool forked = false;
+    bool own_stacks = false;  // the sessions run on threads of ours: a silent one may give pages of its stack back
+
+    std::mutex mutex;
+    std::size_t connections = 0;
+    std::unordered_map<std::string, std::size_t> per_ip;
+    std::map<pid_t, std::unique_ptr<Slot>> children;
+};
+
+// One place for a connection, given back by scope, in the process that took it.
+class Slot {
+public:
+    Slot(std::shared_ptr<Shared> shared, std::string ip);
+    ~Slot();
+    Slot(const Slot&) = delete;
+    Slot& operator=(const Slot&) = delete;
+    bool over() const { return over_; }
+
+private:
+    std::shared_ptr<Shared> shared_;
+    std::string ip_;
+    pid_t owner_;
+    bool over_;
+};
+
+}  // namespace Net::SMTP

@@ -1,0 +1,287 @@
+// What each command of a session does: a function from argument to Reply.
+#include <algorithm>
+#include <charconv>
+
+#include "Body.hpp"
+#include "Client.hpp"
+#include "Content.hpp"
+#include "Event.hpp"
+#include "Shared.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+const Reply no_arguments{501, "5.5.4", "No arguments allowed"};
+const Reply mail_first{503, "5.5.1", "MAIL first"};
+const Reply rcpt_first{503, "5.5.1", "RCPT first"};
+const Reply is_chunked{503, "5.5.1", "BDAT has begun; only BDAT or RSET may follow"};
+const Reply not_implemented{502, "5.5.1", "Command not implemented"};
+
+bool printable(std::string_view text) {
+    return std::ranges::all_of(text, [](unsigned char c) { return c > 32 && c < 127; });
+}
+
+bool control(char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }
+
+}  // namespace
+
+// A row for each verb, in the enum's order; no function: 502.
+Server::Client::Function Server::Client::function(Verb verb) {
+    static constexpr Function functions[] = {
+        &Client::helo, &Client::ehlo, &Client::mail, &Client::rcpt, &Client::data, &Client::bdat,
+        &Client::rset, &Client::noop, &Client::vrfy, &Client::expn, &Client::help, &Client::quit,
+    };
+    const auto row = static_cast<std::size_t>(verb);
+    return row < std::size(functions) ? functions[row] : nullptr;
+}
+
+Server::Client::Answer Server::Client::execute(std::string_view line) {
+    if (line.empty()) return Reply{500, "5.5.2", "Empty command"};
+    if (std::ranges::any_of(line, control) && !std::ranges::all_of(line, [](char c) { return !control(c) || c == '\t'; }))
+        return Reply{500, "5.5.2", "Control character in a command (lines end in CRLF)"};
+    const auto command = Command::parse(line);
+    if (command.verb == Verb::unknown) return Reply{500, "5.5.1", "Command unrecognized"};
+    const auto f = function(command.verb);
+    if (!f || (command.verb == Verb::BDAT && !offer_.chunking)) return not_implemented;
+    return (this->*f)(command.argument);
+}
+
+// ---- who is there ----
+
+Reply Server::Client::hello(std::string_view argument, bool esmtp) {
+    // RFC 5321 4.1.4: a name that is odd is no reason to refuse; one that could not be written into a header is.
+    if (argument.empty() || argument.size() > 255 || !printable(argument))
+        return {501, "5.5.4", std::string("Syntax: ") + (esmtp ? "EHLO" : "HELO") + " hostname"};
+    const auto& o = shared_->options;
+    std::string name(argument);
+    Extensions offer = esmtp ? o.offer : Extensions{false, false, false, false, false, false, false, false};
+    Reply reply{250, "", o.hostname};
+    Event::Helo event(*this, name, offer, reply);
+    show(typeid(Event::Helo), event, reply);
+    if (!reply.positive()) return reply;
+
+    reset();
+    helo_ = std::move(name);
+    esmtp_ = esmtp;
+    offer_ = offer;
+    phase_ = Phase::ready;
+    trace_.reset();
+    if (!esmtp) return reply;
+    auto add = [&](bool offered, const std::string& keyword) {
+        if (offered) reply.text += '\n' + keyword;
+    };
+    add(offer.pipelining, "PIPELINING");
+    add(offer.size, o.max_message_size > 0 ? "SIZE " + std::to_string(o.max_message_size) : "SIZE");
+    add(offer.eight_bit_mime, "8BITMIME");
+    add(offer.smtputf8, "SMTPUTF8");
+    add(offer.chunking, "CHUNKING");
+    add(offer.chunking && offer.binary_mime, "BINARYMIME");
+    add(offer.enhanced_status_codes, "ENHANCEDSTATUSCODES");
+    add(offer.dsn, "DSN");
+    add(true, "HELP");
+    return reply;
+}
+
+Server::Client::Answer Server::Client::helo(std::string_view argument) { return hello(argument, false); }
+Server::Client::Answer Server::Client::ehlo(std::string_view argument) { return hello(argument, true); }
+
+// ---- the envelope ----
+
+Server::Client::Answer Server::Client::mail(std::string_view argument) {
+    const auto& o = shared_->options;
+    if (phase_ == Phase::start) return Reply{503, "5.5.1", "HELO or EHLO first"};
+    if (phase_ != Phase::ready) return Reply{503, "5.5.1", "Sender already given"};
+    Reply reply{250, "2.1.0", "Sender OK"};
+    auto sender = parse_mail(argument, offer_, o.lenient, reply);
+    if (!sender) return reply;
+    if (o.max_message_size > 0 && sender->size && *sender->size > o.max_message_size)
+        return Reply{552, "5.3.4", "Message is too large; the limit is " + std::to_string(o.max_message_size)};
+
+    reset();
+    if (!content_) content_ = std::make_shared<Content>(shared_->memory);
+    phase_ = Phase::mail;
+    Event::Mail event(*this, *sender, reply);
+    show(typeid(Event::Mail), event, reply);
+    if (reply.positive())
+        FROM = std::move(*sender);
+    else
+        reset();
+    return reply;
+}
+
+Server::Client::Answer Server::Client::rcpt(std::string_view argument) {
+    const auto& o = shared_->options;
+    if (phase_ == Phase::chunks) return is_chunked;
+    if (phase_ != Phase::mail) return mail_first;
+    Reply reply{250, "2.1.5", "Recipient OK"};
+    auto recipient = parse_rcpt(argument, offer_, FROM.smtputf8, o.lenient, reply);
+    if (!recipient) return reply;
+    if (o.max_recipients > 0 && TO.size() >= o.max_recipients) return Reply{452, "4.5.3", "Too many recipients"};
+
+    recipient->id = ++recipients_;
+    Event::Rcpt event(*this, *recipient, reply);
+    show(typeid(Event::Rcpt), event, reply);
+    if (reply.positive()) TO.push_back(std::move(*recipient));
+    return reply;
+}
+
+Server::Client::Answer Server::Client::rset(std::string_view argument) {
+    if (!argument.empty()) return no_arguments;
+    reset();
+    return Reply{250, "2.0.0", "Reset"};
+}
+
+// ---- the message ----
+
+// Whether a body may come now; a refusal otherwise.
+Reply Server::Client::may_begin_body() {
+    if (phase_ != Phase::mail) return mail_first;
+    if (TO.empty()) return rcpt_first;
+    return {};
+}
+
+// Makes ready to receive; `body_` then holds a refusal if it can't be.
+bool Server::Client::start_body() {
+    Reply reply{354, "", "End data with <CR><LF>.<CR><LF>"};
+    Event::Data event(*this, reply);
+    show(typeid(Event::Data), event, reply);
+    const auto session = shared_->options.session_timeout;
+    body_ = std::make_unique<Body>(connection_, shared_->options, content_, std::move(sink_),
+                                   session.count() > 0 ? began_ + session : Deadline::max());
+    sink_.reset();
+    if (!reply.positive())
+        body_->refuse(reply);
+    else if (!body_->ready())
+        body_->refuse({452, "4.3.1", "Insufficient system storage"});
+    return !body_->refusal();
+}
+
+Server::Client::Answer Server::Client::data(std::string_view argument) {
+    if (!argument.empty()) return no_arguments;
+    if (phase_ == Phase::chunks) return is_chunked;
+    if (auto refusal = may_begin_body(); !refusal.positive()) return refusal;
+    if (FROM.body == BodyType::binary_mime) return Reply{503, "5.5.1", "BINARYMIME needs BDAT"};
+    if (!start_body()) {
+        const auto refusal = *body_->refusal();
+        body_.reset();
+        return refusal;  // no 354: the text does not come
+    }
+    say({354, "", "End data with <CR><LF>.<CR><LF>"});
+    const auto ending = body_->text();
+    if (ending != Body::Ending::read) return body_failed(int(ending));
+    return end_body();
+}
+
+Server::Client::Answer Server::Client::bdat(std::string_view argument) {
+    const auto blank = std::min(argument.find(' '), argument.size());
+    const auto last_word = argument.substr(std::min(blank + 1, argument.size()));
+    const bool last = same_text(last_word, "LAST");
+    std::uint64_t size = 0;
+    const char* const end = argument.data() + blank;
+    const auto parsed = std::from_chars(argument.data(), end, size);
+    if (parsed.ec == std::errc::result_out_of_range && parsed.ptr == end) {
+        // The octets that follow can't even be counted, so nothing behind them could be found.
+        goodbye({552, "5.3.4", "Message is too large"});
+        return std::nullopt;
+    }
+    if (blank == 0 || parsed.ec != std::errc() || parsed.ptr != end || (blank < argument.size() && !last))
+        return Reply{501, "5.5.4", "Syntax: BDAT size [LAST]"};
+
+    const auto& o = shared_->options;
+    if (o.max_message_size > 0 && size > o.max_message_size && size > o.drain) {
+        goodbye({552, "5.3.4", "Message is too large"});  // more than we would read away
+        return std::nullopt;
+    }
+    // RFC 3030 2: whatever we think of it, the octets are not commands.
+    Reply refusal = phase_ == Phase::chunks ? Reply{} : may_begin_body();
+    if (phase_ != Phase::chunks) {
+        if (!refusal.positive()) {
+            body_ = std::make_unique<Body>(connection_, o, std::make_shared<Content>(shared_->memory),
+                                           nullptr, deadline(o.data_timeout));
+            body_->refuse(refusal);
+        } else {
+            start_body();
+            phase_ = Phase::chunks;
+        }
+    }
+    const auto ending = body_->chunk(size, FROM.body == BodyType::binary_mime);
+    if (ending != Body::Ending::read) return body_failed(int(ending));
+    if (body_->refusal()) {
+        const auto answer = *body_->refusal();
+        if (phase_ == Phase::chunks && last) reset();
+        if (phase_ != Phase::chunks) body_.reset();
+        return answer;
+    }
+    if (last) return end_body();
+    return Reply{250, "2.0.0", std::to_string(size) + " octets received"};
+}
+
+// The octets are all here: the message is the program's now, or refused.
+Server::Client::Answer Server::Client::end_body() {
+    const bool taken = body_->complete();
+    if (!body_->trouble().empty()) trouble(body_->trouble());
+    if (!taken) {
+        const auto refusal = *body_->refusal();
+        reset();
+        return refusal;
+    }
+    body_.reset();
+    phase_ = Phase::ready;
+    if (!trace_ || (trace_->protocol == "UTF8SMTP") != FROM.smtputf8) {
+        const char* protocol = FROM.smtputf8 ? "UTF8SMTP" : esmtp_ ? "ESMTP" : "SMTP";
+        trace_ = std::make_shared<const Trace>(
+            Trace{shared_->options.hostname, helo_, protocol, connection_.peer(), connection_.local()});
+    }
+    content_->trace = trace_;
+    content_->id.assign(id_).append("-").append(std::to_string(++mails_));
+    content_->received_at = std::time(nullptr);
+    content_->sender_present = [this] { return !connection_.peer_gone(); };
+    content_->custody.open(TO);
+    MSG = Message(content_);
+    awaiting_ = complete_ = true;
+    return std::nullopt;
+}
+
+Server::Client::Answer Server::Client::body_failed(int how) {
+    const auto& o = shared_->options;
+    const auto ending = Body::Ending(how);
+    const auto refusal = body_->refusal();
+    reset();
+    if (ending == Body::Ending::slow) {
+        goodbye({421, "4.4.2", o.hostname + " Timeout while receiving the message"});
+    } else if (ending == Body::Ending::flood) {
+        goodbye(refusal.value_or(Reply{421, "4.7.0", o.hostname + " Closing connection"}));
+    } else {
+        ended_ = true;
+        connection_.close();
+    }
+    return std::nullopt;
+}
+
+// ---- the rest ----
+
+Server::Client::Answer Server::Client::noop(std::string_view) { return Reply{250, "2.0.0", "OK"}; }
+
+Server::Client::Answer Server::Client::vrfy(std::string_view argument) {
+    if (argument.empty()) return Reply{501, "5.5.4", "Syntax: VRFY address"};
+    return Reply{252, "2.5.0", "Cannot VRFY user, but will accept message and attempt delivery"};
+}
+
+Server::Client::Answer Server::Client::expn(std::string_view) { return not_implemented; }
+
+Server::Client::Answer Server::Client::help(std::string_view) {
+    std::string text = "Commands:";
+    for (int v = 0; v < int(Verb::STARTTLS); ++v)
+        if (Verb(v) != Verb::EXPN && (Verb(v) != Verb::BDAT || offer_.chunking)) text += ' ' + std::string(name(Verb(v)));
+    return Reply{214, "2.0.0", text};
+}
+
+Server::Client::Answer Server::Client::quit(std::string_view argument) {
+    if (!argument.empty()) return no_arguments;
+    reset();
+    goodbye({221, "2.0.0", shared_->options.hostname + " closing connection"}, false);
+    return std::nullopt;
+}
+
+}  // namespace Net::SMTP

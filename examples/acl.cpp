@@ -1,0 +1,20 @@
+// acl -- looks at who is calling before anything is said, and turns strangers away with a text of its own.
+#include <Net/SMTP/Server.hpp>
+
+#include "arguments.hpp"
+
+using namespace Net::SMTP;
+
+int main(int argc, char** argv) {
+    const Arguments given(argc, argv, {"--listen=", "--friends=", "--via="});
+    const Networks friends(given("--friends", "127.0.0.0/8, ::1"));
+    Server server(given.all("--listen", "127.0.0.1:2525"));
+    ready(server);
+
+    while (auto connection = server.accept()) {
+        const bool welcome = friends.contains(connection.peer());
+        Server::Client client(std::move(connection));
+        if (!welcome) client.reject({554, "5.7.1", "No service for " + client.peer().host});
+        while (client.process()) Relay relay(client.FROM, client.TO, client.MSG, {.host = given("--via")});
+    }
+}

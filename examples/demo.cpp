@@ -1,0 +1,40 @@
+// demo -- what `make run` shows: the relay with its next hop in the same process, which saves and prints each mail.
+#include <sys/stat.h>
+
+#include <Net/SMTP/Server.hpp>
+#include <thread>
+
+#include "arguments.hpp"
+#include "envelope.hpp"
+
+using namespace Net::SMTP;
+
+int main(int argc, char** argv) {
+    const Arguments given(argc, argv, {"--listen=", "--dir=", "--trusted="});
+    const auto dir = given("--dir", "build/mail");
+    const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
+    mkdir(dir.c_str(), 0777);
+    Options options{.spool_dir = dir};
+    options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
+
+    Server next_hop({"127.0.0.1:0"}, options);
+    std::thread next_hop_thread([&] {
+        next_hop.run([&](Server::Client& client) {
+            const auto file = dir + '/' + client.MSG.id() + ".eml";
+            client.MSG.save(file);
+            const auto subject = client.MSG.header("Subject").value_or("");
+            std::printf("%s\n  saved as %s, subject %s\n", envelope(client).c_str(), file.c_str(), quoted(subject).c_str());
+            std::fflush(stdout);
+        });
+    });
+
+    const Relay::Options via{.host = next_hop.address()};
+    Server server(given.all("--listen", "127.0.0.1:2525"), options);
+    server.on<Event::Rcpt>([&](Event::Rcpt& e) {
+        if (!trusted.contains(e.client.peer())) e.reply = {550, "5.7.1", "Relaying denied"};
+    });
+    ready(server);
+    server.run([&](Server::Client& client) { Relay(client.FROM, client.TO, client.MSG, via); });
+    next_hop.stop();
+    next_hop_thread.join();
+}

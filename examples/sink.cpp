@@ -1,0 +1,52 @@
+// sink -- takes every mail: to nowhere, or to a file of its own with its envelope beside it.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <Net/SMTP/Server.hpp>
+
+#include "arguments.hpp"
+#include "envelope.hpp"
+
+using namespace Net::SMTP;
+
+// Where the bodies go that nobody wants to see.
+struct Discard : Sink {
+    void write(std::string_view) override {}
+};
+
+int main(int argc, char** argv) {
+    const Arguments given(argc, argv,
+                          {"--listen=", "--dir=", "--hostname=", "--max-size=", "--limit=", "--mode=", "--keep"});
+    rlimit files{};
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    const auto dir = given("--dir");
+    Options options{.hostname = given("--hostname"), .max_message_size = given.number("--max-size", 64 << 20), .max_commands = 0};
+    options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
+    if (!dir.empty()) options.spool_dir = dir;
+
+    Server server(given.all("--listen", "127.0.0.1:2525"), options);
+    if (dir.empty() && !given.has("--keep"))
+        server.on<Event::Data>([nowhere = std::make_shared<Discard>()](Event::Data& e) { e.client.into(nowhere); });
+    server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
+    ready(server);
+
+    const auto mode = given("--mode", "thread") == "process" ? Server::Mode::process : Server::Mode::thread;
+    server.run(
+        [&](Server::Client& client) {
+            if (dir.empty()) return client.accept();
+            const auto name = dir + '/' + client.MSG.id();
+            client.MSG.save(name + ".eml");
+            try {
+                Message(envelope(client) + '\n').save(name + ".json");
+            } catch (...) {
+                unlink((name + ".eml").c_str());  // half of it is nothing
+                client.reject({452, "4.3.1", "The envelope could not be stored"});
+            }
+        },
+        {.mode = mode, .limit = given.number("--limit", 0)});
+}

@@ -1,0 +1,3 @@
+// main -- doctest's main, compiled once and without optimization.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
