@@ -37,7 +37,7 @@ benches  := $(patsubst t/bench/%.cpp,$(B)/bench/%,$(wildcard t/bench/*.cpp))
 private  := Server/Shared.hpp Server/Content.hpp Server/Files.hpp Server/Socket.hpp Server/Pipeline.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp
 headers  := $(filter-out $(private),$(wildcard Server/*.hpp Server/Plugins/*.hpp Relay/*.hpp))
 
-.PHONY: all check run deps bench install format lint clean test tests-built
+.PHONY: all check run deps bench install format lint clean test tests-built print-headers print-private print-build print-build
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
@@ -72,7 +72,7 @@ $(shared): $(objects) $(B)/objects.list
 
 $(B)/examples/%: $(B)/o/examples/%.o $(static)
 	@mkdir -p $(@D)
-	$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS) -Wl,--as-needed -lPocoNet -lPocoFoundation
+	$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS) $(if $(shell grep '<Poco/' examples/$*.cpp),-lPocoNet -lPocoFoundation)
 
 $(B)/t/check: $(tests) $(static)
 	@mkdir -p $(@D)
@@ -114,10 +114,9 @@ bench: deps
 install: $(static) $(shared)
 	install -d $(DESTDIR)$(PREFIX)/include/Net/SMTP/Server $(DESTDIR)$(PREFIX)/include/Net/SMTP/Relay
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/$(name)
-	install -m 644 Server.hpp $(DESTDIR)$(PREFIX)/include/Net/SMTP/
+	install -m 644 Server.hpp Poco.hpp $(DESTDIR)$(PREFIX)/include/Net/SMTP/
 	install -m 644 $(filter Server/%,$(headers)) $(DESTDIR)$(PREFIX)/include/Net/SMTP/Server/
 	install -m 644 $(filter Relay/%,$(headers)) $(DESTDIR)$(PREFIX)/include/Net/SMTP/Relay/
-	install -m 644 Poco.hpp $(DESTDIR)$(PREFIX)/include/Net/SMTP/ 2>/dev/null || true
 	install -m 644 $(static) $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(shared) $(DESTDIR)$(LIBDIR)/
 	ln -sf $(notdir $(shared)) $(DESTDIR)$(LIBDIR)/lib$(name).so.$(SOVERSION)
@@ -139,6 +138,13 @@ format:
 
 lint:
 	@t/lint
+
+print-headers:
+	@echo $(headers)
+print-build:
+	@echo $(B)
+print-private:
+	@echo $(private) ''
 
 clean:
 	rm -rf build/o build/examples build/t build/bench build/clang++* build/address* build/thread* build/lib$(name)* build/objects.list

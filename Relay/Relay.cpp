@@ -30,8 +30,11 @@ std::string our_name(const Relay::Options& o, const std::string& received_by) {
 }
 
 void check(const Relay::Options& o) {
-    auto clean = [](const std::string& s) { return std::ranges::all_of(s, [](unsigned char c) { return c > 32 && c < 127; }); };
-    if (!clean(o.hostname) || o.hostname.size() > 255) throw std::invalid_argument("Relay::Options: hostname: " + o.hostname);
+    auto clean = [](const std::string& s) {
+        return std::ranges::all_of(s, [](unsigned char c) { return c > 32 && c < 127; });
+    };
+    if (!clean(o.hostname) || o.hostname.size() > 255)
+        throw std::invalid_argument("Relay::Options: hostname: " + o.hostname);
     if (o.total.count() <= 0) throw std::invalid_argument("Relay::Options: total is not positive");
     if (!o.host.empty()) Endpoint::parse(o.host, 25);
 }
@@ -41,7 +44,8 @@ std::string date(std::time_t when) {
     std::tm t{};
     gmtime_r(&when, &t);
     static constexpr std::array days{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static constexpr std::array months{"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    static constexpr std::array months{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     char text[64];
     std::snprintf(text, sizeof text, "%s, %d %s %d %02d:%02d:%02d +0000", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
                   t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
@@ -51,9 +55,10 @@ std::string date(std::time_t when) {
 // A transaction opened at the next hop while the client is still naming recipients.
 struct Ahead {
     Session session;
-    std::vector<std::uint64_t> ids;   // of the recipients it has accepted
+    std::vector<std::uint64_t> ids;  // of the recipients it has accepted
     std::vector<Reply> replies;
-    Ahead(const Endpoint& host, const std::string& hostname, const Patience& p, Deadline end) : session(host, hostname, p, end) {}
+    Ahead(const Endpoint& host, const std::string& hostname, const Patience& p, Deadline end)
+        : session(host, hostname, p, end) {}
 };
 using AheadPointer = std::shared_ptr<Ahead>;
 
@@ -107,7 +112,7 @@ std::string received_field(const Message& message, const std::string& hostname) 
 Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message)
     : Relay(from, to, message, Options()) {}
 
-Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, Options options) {
+Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Options& options) {
     check(options);
     auto& custody = message.custody();
     custody.begin(to);
@@ -125,8 +130,8 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
             (*ahead)->session.extend(Clock::now() + options.total);
             deliver((*ahead)->session, &(*ahead)->replies, from, to, message, options);
         } else {
-            Session session(Endpoint::parse(options.host, 25), our_name(options, message.trace().hostname), options.patience,
-                            Clock::now() + options.total);
+            Session session(Endpoint::parse(options.host, 25), our_name(options, message.trace().hostname),
+                            options.patience, Clock::now() + options.total);
             deliver(session, nullptr, from, to, message, options);
         }
     }
@@ -166,15 +171,14 @@ void Relay::deliver(Session& session, const std::vector<Reply>* asked, const Sen
 
 bool Relay::delivered() const { return std::ranges::all_of(results_, &Result::delivered); }
 
-void Relay::attach(Server& server, Options options) {
+void Relay::attach(Server& server, const Options& options) {
     check(options);
     server.on<Event::Rcpt>([options](Event::Rcpt& e) {
         if (!e.reply.positive()) return;
         const auto& to = e.client.TO;
         if (options.one_domain && !to.empty() && !same_text(to.front().domain, e.recipient.domain))
             e.reply = {452, "4.5.3", "One domain a transaction"};
-        else if (options.at_rcpt)
-            e.reply = options.host.empty() ? no_route : ask_ahead(e, options);
+        else if (options.at_rcpt) e.reply = options.host.empty() ? no_route : ask_ahead(e, options);
     });
 }
 
@@ -182,7 +186,8 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     check(options);
     if (failure) *failure = options.host.empty() ? no_route : Reply();
     if (options.host.empty()) return {};
-    Session session(Endpoint::parse(options.host, 25), our_name(options, ""), options.patience, Clock::now() + options.total);
+    Session session(Endpoint::parse(options.host, 25), our_name(options, ""), options.patience,
+                    Clock::now() + options.total);
     if (session.failed() && failure) *failure = *session.failed();
     return session.offer();
 }

@@ -16,13 +16,15 @@ namespace Net::SMTP {
 
 // One synchronous delivery; it is over when the constructor returns. All or nothing: unless every recipient is accepted
 // nobody gets the message, so the sender's next try duplicates nothing. It takes the message for its recipients when
-// the next hop has it, and refuses it in the next hop's own words otherwise (see Custody): nothing needs to be done with the results.
-// Nothing of an address, a parameter or a text can become a command on the way; what could is refused.
+// the next hop has it, and refuses it in the next hop's own words otherwise (see Custody): nothing needs to be done
+// with the results. Nothing of an address, a parameter or a text can become a command on the way; what could is
+// refused.
 class Relay {
 public:
     struct Options {
-        std::string host{};     // the smart host: "HOST", "HOST:PORT" (25), "[IPv6]:PORT", "unix:/path". Empty: 451 4.4.4 No route
-        std::string hostname{}; // what we call ourselves. Empty: as the message was received, else the system's name
+        std::string
+            host{};  // the smart host: "HOST", "HOST:PORT" (25), "[IPv6]:PORT", "unix:/path". Empty: 451 4.4.4 No route
+        std::string hostname{};  // what we call ourselves. Empty: as the message was received, else the system's name
         std::chrono::seconds total{240};  // for everything together; a sender waits for 600 (RFC 5321 4.5.3.2.6)
         Patience patience{};              // for each step
         bool received = true;             // adds a Received field (RFC 5321 4.4)
@@ -38,27 +40,28 @@ public:
         bool delivered() const { return reply.positive(); }
     };
 
-    // Delivers. std::invalid_argument names an option that makes no sense; std::logic_error when the sender of `message` was answered
-    // already: before anything is connected. Whatever hosts and networks do is in the results.
-    Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, Options options);
+    // Delivers. std::invalid_argument names an option that makes no sense; std::logic_error when the sender of
+    // `message` was answered already: before anything is connected. Whatever hosts and networks do is in the results.
+    Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Options& options);
     // Without a route: 451 4.4.4 for everybody.
     Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message);
 
-    // One for each recipient, in their order. Who was accepted, but not delivered to because of another, has the worst of their replies.
+    // One for each recipient, in their order. Who was accepted, but not delivered to because of another, has the worst
+    // of their replies.
     const std::vector<Result>& results() const { return results_; }
     bool delivered() const;
 
-    // For a server whose mail will be relayed with the same options. With `at_rcpt` the next hop is asked during each RCPT, so that each
-    // recipient hears its own answer, and the Relay of that message goes on with the connection. With `one_domain` recipients of
-    // a second domain hear 452 4.5.3 and come in a transaction of their own.
-    static void attach(Server& server, Options options);
+    // For a server whose mail will be relayed with the same options. With `at_rcpt` the next hop is asked during each
+    // RCPT, so that each recipient hears its own answer, and the Relay of that message goes on with the connection.
+    // With `one_domain` recipients of a second domain hear 452 4.5.3 and come in a transaction of their own.
+    static void attach(Server& server, const Options& options);
 
     // What the smart host offers in EHLO, asked now. Nothing of it when it can't be reached; `failure` says why then.
     static Offer offered(const Options& options, Reply* failure = nullptr);
 
 private:
-    void deliver(Session&, const std::vector<Reply>* asked, const Sender&, const std::vector<Recipient>&, const Message&,
-                 const Options&);
+    void deliver(Session&, const std::vector<Reply>* asked, const Sender&, const std::vector<Recipient>&,
+                 const Message&, const Options&);
     void all(const Reply&, const std::string& host);
     std::vector<Result> results_;
 };

@@ -37,7 +37,9 @@ Session::Session(const Endpoint& host, const std::string& hostname, const Patien
     const auto greeting = read_reply(until(patience.greeting));
     if (failure_) return;
     if (greeting.code != 220) {
-        fail(greeting.permanent() || greeting.temporary() ? greeting : Reply{451, "4.5.0", host_ + " greets with " + greeting.str()});
+        fail(greeting.permanent() || greeting.temporary()
+                 ? greeting
+                 : Reply{451, "4.5.0", host_ + " greets with " + greeting.str()});
         return;
     }
     hello(hostname, patience);
@@ -67,9 +69,14 @@ void Session::hello(const std::string& hostname, const Patience& patience) {
         const auto blank = std::min(line.find(' '), line.size());
         const auto keyword = line.substr(0, blank);
         auto& x = offer_.extensions;
-        for (auto [name, flag] : {std::pair{"PIPELINING", &x.pipelining}, {"SIZE", &x.size}, {"8BITMIME", &x.eight_bit_mime},
-                                  {"CHUNKING", &x.chunking}, {"ENHANCEDSTATUSCODES", &x.enhanced_status_codes},
-                                  {"SMTPUTF8", &x.smtputf8}, {"DSN", &x.dsn}, {"BINARYMIME", &x.binary_mime}})
+        for (auto [name, flag] : {std::pair{"PIPELINING", &x.pipelining},
+                                  {"SIZE", &x.size},
+                                  {"8BITMIME", &x.eight_bit_mime},
+                                  {"CHUNKING", &x.chunking},
+                                  {"ENHANCEDSTATUSCODES", &x.enhanced_status_codes},
+                                  {"SMTPUTF8", &x.smtputf8},
+                                  {"DSN", &x.dsn},
+                                  {"BINARYMIME", &x.binary_mime}})
             if (same_text(keyword, name)) *flag = true;
         if (same_text(keyword, "SIZE") && blank < line.size())
             std::from_chars(line.data() + blank + 1, line.data() + line.size(), offer_.max_size);
@@ -132,7 +139,8 @@ std::optional<Reply> Session::unsendable(const Sender& from) const {
     const auto& x = offer_.extensions;
     if (!from.null() && !mailbox(from)) return Reply{553, "5.1.7", "The sender is not a mailbox"};
     if ((from.smtputf8 || from.utf8()) && !x.smtputf8) return Reply{550, "5.6.7", host_ + " does not offer SMTPUTF8"};
-    if (from.body == BodyType::eight_bit_mime && !x.eight_bit_mime) return Reply{554, "5.6.3", host_ + " does not offer 8BITMIME"};
+    if (from.body == BodyType::eight_bit_mime && !x.eight_bit_mime)
+        return Reply{554, "5.6.3", host_ + " does not offer 8BITMIME"};
     if (from.body == BodyType::binary_mime && !(x.binary_mime && x.chunking))
         return Reply{554, "5.6.3", host_ + " does not offer BINARYMIME"};
     return std::nullopt;
@@ -164,13 +172,13 @@ std::string Session::rcpt_line(const Recipient& to) const {
     return line;
 }
 
-Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to, std::vector<Reply>& replies) {
+Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to,
+                    std::vector<Reply>& replies) {
     replies.clear();
     if (failure_) return *failure_;
     if (auto refusal = unsendable(from)) return *refusal;
     utf8_ = from.smtputf8 || from.utf8();
-    if (offer_.max_size > 0 && size > offer_.max_size)
-        return {552, "5.3.4", "Message is too large for " + host_};
+    if (offer_.max_size > 0 && size > offer_.max_size) return {552, "5.3.4", "Message is too large for " + host_};
     if (!offer_.extensions.pipelining) {
         auto reply = command(mail_line(from, size), patience_.mail);
         if (reply.positive())
@@ -245,7 +253,8 @@ Reply Session::data(const std::string& head, const Message& message, bool binary
             if (!send_chunk(head, message)) return fail(message.sender_present() ? lost : gone);
             return read_reply(until(patience_.data_end));
         }
-        if (message.bare_line_ends()) return {554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
+        if (message.bare_line_ends())
+            return {554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
         const auto go = command("DATA", patience_.data);
         if (go.code != 354) return go.positive() ? fail(go) : go;
         if (!send_text(head, message)) return fail(lost);
@@ -254,7 +263,8 @@ Reply Session::data(const std::string& head, const Message& message, bool binary
         if (!connection_.flush(until(patience_.block))) return fail(lost);
         const auto reply = read_reply(until(patience_.data_end));
         return reply.code >= 300 && reply.code < 400 ? fail(reply) : reply;
-    } catch (const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
+    } catch (
+        const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
         return fail({451, "4.3.0", e.what()});
     }
 }

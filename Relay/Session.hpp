@@ -14,7 +14,8 @@
 
 namespace Net::SMTP {
 
-// How long each step may take; RFC 5321 4.5.3.2 where it names one. Each is absolute, for a whole command with its reply.
+// How long each step may take; RFC 5321 4.5.3.2 where it names one. Each is absolute, for a whole command with its
+// reply.
 struct Patience {
     using seconds = std::chrono::seconds;
     seconds connect{30};
@@ -23,7 +24,7 @@ struct Patience {
     seconds mail{300};
     seconds rcpt{300};
     seconds data{120};
-    seconds block{180};      // for each 64 KiB of the text to be taken
+    seconds block{180};  // for each 64 KiB of the text to be taken
     seconds data_end{600};
     seconds quit{2};
 };
@@ -34,9 +35,9 @@ struct Offer {
     std::uint64_t max_size = 0;  // of SIZE; 0: not said
 };
 
-// A dialogue with one host. Never throws for what the host does: its replies come back as they are, cleaned by Reply when
-// they go on to somebody, and what goes wrong comes back as a reply of ours (451 4.4.x). After that, and after 421, failed() holds. What
-// it reads is bounded: 2 KiB a line, 128 lines a reply. One thread.
+// A dialogue with one host. Never throws for what the host does: its replies come back as they are, cleaned by Reply
+// when they go on to somebody, and what goes wrong comes back as a reply of ours (451 4.4.x). After that, and after
+// 421, failed() holds. What it reads is bounded: 2 KiB a line, 128 lines a reply. One thread.
 class Session {
 public:
     // Connects, hears the greeting, says EHLO or, if that is not known there, HELO. `end` is the end of all patience.
@@ -52,15 +53,16 @@ public:
     // A new end of all patience.
     void extend(Deadline end) { end_ = end; }
 
-    // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive one
-    // `replies` has one for each recipient. What can't be sent without harm is refused here: an address that is none (553), UTF-8 where
-    // SMTPUTF8 is not offered (5.6.7), 8-bit or binary bodies where they aren't (5.6.3).
+    // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive
+    // one `replies` has one for each recipient. What can't be sent without harm is refused here: an address that is
+    // none (553), UTF-8 where SMTPUTF8 is not offered (5.6.7), 8-bit or binary bodies where they aren't (5.6.3).
     Reply mail(const Sender&, std::uint64_t size, std::span<const Recipient>, std::vector<Reply>& replies);
     // One more recipient, alone.
     Reply rcpt(const Recipient&);
 
-    // The text, with `head` in front of it. Where `binary`, by BDAT. A lone CR or LF is refused: 5.6.0. Before the end is sent the message is
-    // asked whether its sender still waits; if not, the connection is cut before the end, and the next hop has nothing.
+    // The text, with `head` in front of it. Where `binary`, by BDAT. A lone CR or LF is refused: 5.6.0. Before the end
+    // is sent the message is asked whether its sender still waits; if not, the connection is cut before the end, and
+    // the next hop has nothing.
     Reply data(const std::string& head, const Message&, bool binary);
 
     // Gives up the transaction, or the connection. Both are polite and short.

@@ -11,11 +11,11 @@ namespace Net::SMTP {
 
 namespace {
 
-constexpr std::size_t longest_local = 64;     // RFC 5321 4.5.3.1.1
-constexpr std::size_t longest_domain = 255;   // 4.5.3.1.2
-constexpr std::size_t longest_label = 63;     // RFC 1035 2.3.4
-constexpr std::size_t longest_envid = 100;    // RFC 3461 5.4
-constexpr std::size_t longest_orcpt = 500;    // RFC 3461 5.4
+constexpr std::size_t longest_local = 64;    // RFC 5321 4.5.3.1.1
+constexpr std::size_t longest_domain = 255;  // 4.5.3.1.2
+constexpr std::size_t longest_label = 63;    // RFC 1035 2.3.4
+constexpr std::size_t longest_envid = 100;   // RFC 3461 5.4
+constexpr std::size_t longest_orcpt = 500;   // RFC 3461 5.4
 constexpr std::size_t most_parameters = 32;
 
 bool digit(char c) { return c >= '0' && c <= '9'; }
@@ -23,7 +23,9 @@ bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool high(char c) { return static_cast<unsigned char>(c) > 127; }
 char upper(char c) { return c >= 'a' && c <= 'z' ? char(c - 32) : c; }
 
-bool atext(char c) { return letter(c) || digit(c) || std::string_view("!#$%&'*+-/=?^_`{|}~").find(c) != std::string_view::npos; }
+bool atext(char c) {
+    return letter(c) || digit(c) || std::string_view("!#$%&'*+-/=?^_`{|}~").find(c) != std::string_view::npos;
+}
 
 // A text that is eaten from its front.
 struct Scanner {
@@ -79,7 +81,8 @@ struct Scanner {
     bool host_name() {
         do {
             auto label = run([&](char c) { return letter(c) || digit(c) || c == '-' || (utf8 && high(c)); });
-            if (label.empty() || label.size() > longest_label || label.front() == '-' || label.back() == '-') return false;
+            if (label.empty() || label.size() > longest_label || label.front() == '-' || label.back() == '-')
+                return false;
         } while (eat('.'));
         return true;
     }
@@ -194,7 +197,9 @@ Verdict mail_parameter(const Parameter& p, const Extensions& offered, Sender& s)
     }
     if (p.keyword == "SMTPUTF8" && offered.smtputf8) return verdict(!p.has_value);  // set already
     if (p.keyword == "RET" && offered.dsn) {
-        s.ret = same_text(p.value, "FULL") ? Return::full : same_text(p.value, "HDRS") ? Return::headers : Return::unsaid;
+        s.ret = same_text(p.value, "FULL")   ? Return::full
+                : same_text(p.value, "HDRS") ? Return::headers
+                                             : Return::unsaid;
         return verdict(s.ret != Return::unsaid);
     }
     if (p.keyword == "ENVID" && offered.dsn) {
@@ -315,7 +320,8 @@ std::optional<Address> Address::parse(std::string_view text, bool utf8) {
 
 Sender::Sender(std::string_view mailbox) {
     auto a = Address::parse(mailbox);
-    if (!a || (!a->null() && a->domain.empty())) throw std::invalid_argument("Sender: not a mailbox: " + std::string(mailbox));
+    if (!a || (!a->null() && a->domain.empty()))
+        throw std::invalid_argument("Sender: not a mailbox: " + std::string(mailbox));
     static_cast<Address&>(*this) = std::move(*a);
     raw = '<' + str() + '>';
     smtputf8 = utf8();
@@ -402,7 +408,10 @@ bool valid_utf8(std::string_view text) {
     for (std::size_t i = 0; i < text.size();) {
         const auto lead = static_cast<unsigned char>(text[i++]);
         if (lead < 0x80) continue;
-        const int more = lead >= 0xC2 && lead <= 0xDF ? 1 : (lead & 0xF0) == 0xE0 ? 2 : lead >= 0xF0 && lead <= 0xF4 ? 3 : 0;
+        const int more = lead >= 0xC2 && lead <= 0xDF   ? 1
+                         : (lead & 0xF0) == 0xE0        ? 2
+                         : lead >= 0xF0 && lead <= 0xF4 ? 3
+                                                        : 0;
         if (more == 0 || i + more > text.size()) return false;
         const auto second = static_cast<unsigned char>(text[i]);
         if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||

@@ -98,15 +98,15 @@ struct Recipient : Address {
 
 // What a session offers in EHLO. A parameter of something not offered is an unknown one: 555.
 struct Extensions {
-    bool pipelining = true;            // RFC 2920
-    bool size = true;                  // RFC 1870
-    bool eight_bit_mime = true;        // RFC 6152
-    bool chunking = true;              // RFC 3030
-    bool enhanced_status_codes = true; // RFC 2034
+    bool pipelining = true;             // RFC 2920
+    bool size = true;                   // RFC 1870
+    bool eight_bit_mime = true;         // RFC 6152
+    bool chunking = true;               // RFC 3030
+    bool enhanced_status_codes = true;  // RFC 2034
     // Promises that whoever takes the mail must keep; so they are the program's choice:
-    bool smtputf8 = false;             // RFC 6531: the next hop must know it too
-    bool dsn = false;                  // RFC 3461: somebody must write the notifications
-    bool binary_mime = false;          // RFC 3030, needs chunking; the next hop must know it too
+    bool smtputf8 = false;     // RFC 6531: the next hop must know it too
+    bool dsn = false;          // RFC 3461: somebody must write the notifications
+    bool binary_mime = false;  // RFC 3030, needs chunking; the next hop must know it too
 };
 
 // Read what follows "MAIL " and "RCPT ". The address or the refusal: 501 for syntax, 555 for an unknown parameter,

@@ -196,7 +196,8 @@ Body::Ending Body::chunk(std::uint64_t left, bool binary) {
     if (!chunked_) decoder_ = TextDecoder(options_.bare_line_ends, TextDecoder::Dots::plain);
     chunked_ = true;
     binary_ |= binary;
-    if (!refusal_ && options_.max_message_size > 0 && left > options_.max_message_size - std::min(size_, options_.max_message_size))
+    if (!refusal_ && options_.max_message_size > 0 &&
+        left > options_.max_message_size - std::min(size_, options_.max_message_size))
         refuse(too_large);
     auto& block = content_->block;
     const bool doubling = !binary && options_.bare_line_ends == BareLineEnds::normalize;

@@ -22,10 +22,10 @@ class Body {
 public:
     // How the reading of a text or a chunk ended.
     enum class Ending {
-        read,     // to its end; see refusal()
-        lost,     // the peer has gone before the end
-        slow,     // a deadline or the minimum rate was missed
-        flood,    // refused, and more than Options::drain came all the same: give up
+        read,   // to its end; see refusal()
+        lost,   // the peer has gone before the end
+        slow,   // a deadline or the minimum rate was missed
+        flood,  // refused, and more than Options::drain came all the same: give up
     };
 
     Body(Connection&, const Options&, std::shared_ptr<Content>, std::shared_ptr<Sink>, Deadline session_end);
@@ -67,10 +67,10 @@ private:
     std::optional<Reply> refusal_;
     std::string trouble_;
     Deadline started_, session_end_;
-    std::uint64_t received_ = 0;   // octets of the wire
-    std::uint64_t wasted_ = 0;     // of them after a refusal
-    std::uint64_t size_ = 0;       // octets of the message
-    std::size_t held_ = 0;         // of them in the block
+    std::uint64_t received_ = 0;  // octets of the wire
+    std::uint64_t wasted_ = 0;    // of them after a refusal
+    std::uint64_t size_ = 0;      // octets of the message
+    std::size_t held_ = 0;        // of them in the block
     bool ended_ = false;
     bool chunked_ = false;
     bool binary_ = false;

@@ -175,10 +175,13 @@ void Server::Client::converse() {
     while (!ended_ && !complete_) {
         std::string_view line;
         const bool idle = phase_ == Phase::start || phase_ == Phase::ready;
-        const auto got = connection_.read_line(line, o.max_command_line, deadline(o.command_timeout),
-                                               o.lenient.lf_commands, idle);
+        const auto got =
+            connection_.read_line(line, o.max_command_line, deadline(o.command_timeout), o.lenient.lf_commands, idle);
         switch (got) {
-            case Got::end: ended_ = true; connection_.close(); return;
+            case Got::end:
+                ended_ = true;
+                connection_.close();
+                return;
             case Got::timeout: return goodbye({421, "4.4.2", o.hostname + " Timeout, closing connection"});
             case Got::stopped: return goodbye({421, "4.3.2", o.hostname + " Service shutting down"});
             case Got::data:
@@ -206,10 +209,8 @@ void Server::Client::reset() {
     if (phase_ == Phase::mail || phase_ == Phase::chunks) phase_ = Phase::ready;
     if (!content_) return;
     content_->sender_present = nullptr;
-    if (content_.use_count() == 1)
-        content_->clear();
-    else
-        content_.reset();  // somebody keeps a copy of the message
+    if (content_.use_count() == 1) content_->clear();
+    else content_.reset();  // somebody keeps a copy of the message
 }
 
 std::any& Server::Client::baggage() {
@@ -227,9 +228,9 @@ void Server::Client::give_back(void* client) {
 
 // ---- the answer ----
 
-void Server::Client::accept(Reply reply) {
+void Server::Client::accept(const Reply& reply) {
     need(reply.code >= 200 && reply.code < 300, reply, "accept: not a positive answer: ");
-    give(std::move(reply));
+    give(reply);
 }
 
 void Server::Client::reject(Reply reply) {
@@ -238,22 +239,22 @@ void Server::Client::reject(Reply reply) {
         greeting_refusal_ = std::move(reply);
         return;
     }
-    give(std::move(reply));
+    give(reply);
 }
 
-void Server::Client::give(Reply verdict) {
+void Server::Client::give(const Reply& verdict) {
     if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
     content_->custody.begin();
     content_->custody.settle(verdict);
 }
 
-void Server::Client::accept(const Recipient& recipient, Reply reply) {
+void Server::Client::accept(const Recipient& recipient, const Reply& reply) {
     need(reply.code >= 200 && reply.code < 300, reply, "accept: not a positive answer: ");
     if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
     content_->custody.settle(recipient, reply);
 }
 
-void Server::Client::reject(const Recipient& recipient, Reply reply) {
+void Server::Client::reject(const Recipient& recipient, const Reply& reply) {
     need(reply.code >= 400 && reply.code < 600, reply, "reject: not a refusal: ");
     if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
     content_->custody.settle(recipient, reply);
@@ -272,10 +273,8 @@ void Server::Client::answer() {
     const bool mixed = custody.mixed();
     custody.close();
     content_->sender_present = nullptr;
-    if (hang_up_)
-        goodbye(verdict);
-    else
-        say(verdict);
+    if (hang_up_) goodbye(verdict);
+    else say(verdict);
     if (mixed) trouble("some recipients were taken, others refused; the sender heard: " + verdict.str());
 }
 

@@ -21,8 +21,8 @@ namespace Net::SMTP {
 
 class Body;
 
-// The dialogue with one client (RFC 821, 2821, 5321). Nothing is written before the first process(). Belongs to one thread; it can't
-// be copied or moved. Nothing a client sends makes a member throw.
+// The dialogue with one client (RFC 821, 2821, 5321). Nothing is written before the first process(). Belongs to one
+// thread; it can't be copied or moved. Nothing a client sends makes a member throw.
 class Server::Client {
 public:
     // With the options and listeners of the server the connection came from; a connection of your own has the defaults.
@@ -43,26 +43,27 @@ public:
     std::vector<Recipient> TO;
     Message MSG;
 
-    // Runs the session until a message is complete: true, and FROM, TO and MSG hold it. The sender is still waiting for the answer,
-    // which goes out at answer(), the next process() or the destructor: 250 if every recipient has a taker (Relay, MSG.save(),
-    // accept()), else the worst that was said, and 451 4.3.0 if for somebody nobody spoke. False: the session is over, by
-    // QUIT, by its peer's or by a limit's doing. Calling it again after false is std::logic_error.
+    // Runs the session until a message is complete: true, and FROM, TO and MSG hold it. The sender is still waiting for
+    // the answer, which goes out at answer(), the next process() or the destructor: 250 if every recipient has a taker
+    // (Relay, MSG.save(), accept()), else the worst that was said, and 451 4.3.0 if for somebody nobody spoke. False:
+    // the session is over, by QUIT, by its peer's or by a limit's doing. Calling it again after false is
+    // std::logic_error.
     bool process();
 
-    // The program takes the message, or refuses it, for everybody or for one recipient. Before the first process() reject()
-    // is what the client hears instead of the greeting. std::logic_error when there is no message, or its answer has gone;
-    // std::invalid_argument when the code is not 2xx, or not 4xx or 5xx.
-    void accept(Reply reply = {250, "2.0.0", "OK"});
-    void accept(const Recipient&, Reply reply = {250, "2.0.0", "OK"});
+    // The program takes the message, or refuses it, for everybody or for one recipient. Before the first process()
+    // reject() is what the client hears instead of the greeting. std::logic_error when there is no message, or its
+    // answer has gone; std::invalid_argument when the code is not 2xx, or not 4xx or 5xx.
+    void accept(const Reply& reply = {250, "2.0.0", "OK"});
+    void accept(const Recipient&, const Reply& reply = {250, "2.0.0", "OK"});
     void reject(Reply reply);
-    void reject(const Recipient&, Reply reply);
+    void reject(const Recipient&, const Reply& reply);
     // Forgets what takers have said about this message so far; for a second try after a failed one.
     void reconsider();
     // Sends the answer now. Nothing happens if none is due.
     void answer();
 
-    // The next message goes there instead of MSG, in constant memory: before process(), or from a listener until Event::Data.
-    // The program must still take it: accept().
+    // The next message goes there instead of MSG, in constant memory: before process(), or from a listener until
+    // Event::Data. The program must still take it: accept().
     void into(std::shared_ptr<Sink> sink) { sink_ = std::move(sink); }
     void into(std::function<void(std::string_view)> write) { sink_ = make_sink(std::move(write)); }
     void into(int fd) { sink_ = make_sink(fd); }
@@ -84,10 +85,10 @@ public:
 private:
     friend class Server;
     enum class Phase {
-        start,    // before HELO
-        ready,    // between mails
-        mail,     // after MAIL
-        chunks,   // after the first BDAT
+        start,   // before HELO
+        ready,   // between mails
+        mail,    // after MAIL
+        chunks,  // after the first BDAT
     };
     // A verb answers; or has nothing to answer now, because a message is complete or the session over.
     using Answer = std::optional<Reply>;
@@ -107,7 +108,7 @@ private:
     bool start_body();
     Answer end_body();
     Answer body_failed(int ending);
-    void give(Reply verdict);
+    void give(const Reply& verdict);
     void reset();
     void say(const Reply&);
     // Says it and ends the session.
@@ -125,17 +126,17 @@ private:
     Extensions offer_;
     Phase phase_ = Phase::start;
     std::shared_ptr<const Trace> trace_;
-    std::shared_ptr<Content> content_;   // of the transaction
+    std::shared_ptr<Content> content_;  // of the transaction
     std::unique_ptr<Body> body_;
     std::shared_ptr<Sink> sink_;
     std::optional<Reply> greeting_refusal_;
 
     bool greeted_ = false, ended_ = false, told_ = false;
-    bool awaiting_ = false;      // the message is complete, its answer not yet given
-    bool complete_ = false;      // process() is to return true
-    bool hang_up_ = false;       // after the answer
+    bool awaiting_ = false;  // the message is complete, its answer not yet given
+    bool complete_ = false;  // process() is to return true
+    bool hang_up_ = false;   // after the answer
     std::size_t commands_ = 0, errors_ = 0, mails_ = 0;
-    std::uint64_t recipients_ = 0;   // the last id given
+    std::uint64_t recipients_ = 0;  // the last id given
     Deadline began_;
     int owner_;
 };

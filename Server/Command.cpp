@@ -10,10 +10,24 @@ namespace Net::SMTP {
 namespace {
 
 constexpr std::array<std::pair<std::string_view, Verb>, 18> verbs{{
-    {"HELO", Verb::HELO}, {"EHLO", Verb::EHLO}, {"MAIL", Verb::MAIL}, {"RCPT", Verb::RCPT}, {"DATA", Verb::DATA},
-    {"BDAT", Verb::BDAT}, {"RSET", Verb::RSET}, {"NOOP", Verb::NOOP}, {"VRFY", Verb::VRFY}, {"EXPN", Verb::EXPN},
-    {"HELP", Verb::HELP}, {"QUIT", Verb::QUIT}, {"STARTTLS", Verb::STARTTLS}, {"AUTH", Verb::AUTH},
-    {"SEND", Verb::SEND}, {"SOML", Verb::SOML}, {"SAML", Verb::SAML}, {"TURN", Verb::TURN},
+    {"HELO", Verb::HELO},
+    {"EHLO", Verb::EHLO},
+    {"MAIL", Verb::MAIL},
+    {"RCPT", Verb::RCPT},
+    {"DATA", Verb::DATA},
+    {"BDAT", Verb::BDAT},
+    {"RSET", Verb::RSET},
+    {"NOOP", Verb::NOOP},
+    {"VRFY", Verb::VRFY},
+    {"EXPN", Verb::EXPN},
+    {"HELP", Verb::HELP},
+    {"QUIT", Verb::QUIT},
+    {"STARTTLS", Verb::STARTTLS},
+    {"AUTH", Verb::AUTH},
+    {"SEND", Verb::SEND},
+    {"SOML", Verb::SOML},
+    {"SAML", Verb::SAML},
+    {"TURN", Verb::TURN},
 }};
 
 bool blank(char c) { return c == ' ' || c == '\t'; }

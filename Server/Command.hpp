@@ -7,9 +7,24 @@
 namespace Net::SMTP {
 
 enum class Verb {
-    HELO, EHLO, MAIL, RCPT, DATA, BDAT, RSET, NOOP, VRFY, EXPN, HELP, QUIT,
-    STARTTLS, AUTH,          // known by name: 502 until they are there
-    SEND, SOML, SAML, TURN,  // RFC 5321 appendix F: 502
+    HELO,
+    EHLO,
+    MAIL,
+    RCPT,
+    DATA,
+    BDAT,
+    RSET,
+    NOOP,
+    VRFY,
+    EXPN,
+    HELP,
+    QUIT,
+    STARTTLS,
+    AUTH,  // known by name: 502 until they are there
+    SEND,
+    SOML,
+    SAML,
+    TURN,  // RFC 5321 appendix F: 502
     unknown
 };
 

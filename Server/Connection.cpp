@@ -29,7 +29,8 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 // A session that is talking waits inside recv, for at most this long (SO_RCVTIMEO): two system calls a round trip
-// instead of three. Only who stays silent goes on to poll, which knows deadlines to the millisecond and the stop descriptor.
+// instead of three. Only who stays silent goes on to poll, which knows deadlines to the millisecond and the stop
+// descriptor.
 constexpr auto slice = 1s;
 constexpr std::size_t idle_buffer = 1024;
 constexpr std::size_t largest_read = 64 * 1024;
@@ -202,7 +203,7 @@ bool Connection::room() {
 
 Connection::Got Connection::read_line(std::string_view& line, std::size_t limit, Deadline deadline, bool lf,
                                       bool heed_stop) {
-    std::size_t scanned = 0;   // octets of the buffer known to hold no line end
+    std::size_t scanned = 0;  // octets of the buffer known to hold no line end
     bool too_long = false;
     for (;;) {
         const char* const begin = buffer_.get() + begin_;
@@ -231,8 +232,8 @@ Connection::Got Connection::read_line(std::string_view& line, std::size_t limit,
         room();
         std::size_t got = 0;
         // Only who has sent nothing of a command is idle.
-        const auto result =
-            receive_raw(buffer_.get() + end_, capacity_ - end_, got, deadline, heed_stop && begin_ == end_ && !too_long);
+        const auto result = receive_raw(buffer_.get() + end_, capacity_ - end_, got, deadline,
+                                        heed_stop && begin_ == end_ && !too_long);
         if (result != Got::data) return result;
         end_ += got;
     }

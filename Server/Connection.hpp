@@ -18,13 +18,13 @@ class Slot;     // one of the server's places for connections (Server/Shared.hpp
 using Deadline = std::chrono::steady_clock::time_point;
 
 // One connected descriptor, owned. Writes gather in a buffer and leave when somebody would wait for input. Every
-// wait has an absolute deadline. Belongs to one thread at a time; moves, never copies. The destructor closes the descriptor
-// and does nothing else, so a copy of the process that goes away costs the other side nothing.
+// wait has an absolute deadline. Belongs to one thread at a time; moves, never copies. The destructor closes the
+// descriptor and does nothing else, so a copy of the process that goes away costs the other side nothing.
 class Connection {
 public:
     Connection();  // none: false
-    // Takes the descriptor over: a connected socket, a pipe or a terminal. std::system_error when it is not open or not connected
-    // (it is closed then too). Input and output may be two (inetd's 0 and 1).
+    // Takes the descriptor over: a connected socket, a pipe or a terminal. std::system_error when it is not open or not
+    // connected (it is closed then too). Input and output may be two (inetd's 0 and 1).
     explicit Connection(int fd);
     Connection(int in, int out);
     ~Connection();
@@ -34,22 +34,23 @@ public:
     explicit operator bool() const { return in_ >= 0; }
     int fd() const { return in_; }
 
-    // The other end, and ours. Empty when the system cannot tell (a pipe). An IPv4 address mapped into IPv6 is shown as IPv4.
+    // The other end, and ours. Empty when the system cannot tell (a pipe). An IPv4 address mapped into IPv6 is shown as
+    // IPv4.
     const Endpoint& peer() const;
     const Endpoint& local() const;
 
     // ---- for sessions ----
 
     enum class Got {
-        data,     // what was asked for
-        end,      // the peer has closed or vanished; nothing more will come
-        timeout,  // the deadline has passed
-        stopped,  // the server is to end; only where `idle`
-        too_long, // read_line: the line was longer than the limit; it has been read to its end and thrown away
+        data,      // what was asked for
+        end,       // the peer has closed or vanished; nothing more will come
+        timeout,   // the deadline has passed
+        stopped,   // the server is to end; only where `idle`
+        too_long,  // read_line: the line was longer than the limit; it has been read to its end and thrown away
     };
 
-    // One line without its CRLF; `line` is a view into the buffer, good until the next call. Only CRLF ends a line, or, with
-    // `lf`, LF too. Not more than `limit` octets are buffered.
+    // One line without its CRLF; `line` is a view into the buffer, good until the next call. Only CRLF ends a line, or,
+    // with `lf`, LF too. Not more than `limit` octets are buffered.
     Got read_line(std::string_view& line, std::size_t limit, Deadline, bool lf = false, bool idle = false);
 
     // Up to `size` octets into `to`, at least one: what is buffered, else what comes next, straight from the socket.
@@ -72,8 +73,8 @@ public:
     bool peer_gone() const;
 
     // Ends our direction and reads away what still comes, for at most 2 s and 64 KiB: closing with unread input would
-    // reset the connection and may cost the peer our last reply. Nothing is waited for when nothing `unread` is there and `politely` is
-    // false.
+    // reset the connection and may cost the peer our last reply. Nothing is waited for when nothing `unread` is there
+    // and `politely` is false.
     void finish(bool politely);
     void close();
 

@@ -44,12 +44,9 @@ void Custody::begin(std::span<const Recipient> to) {
 
 void Custody::say(Entry& e, const Reply& reply) {
     if (e.underway > 0) --e.underway;
-    if (!e.said)
-        e.said = reply;
-    else if (reply.positive() && e.said->positive())
-        e.said = reply;
-    else
-        e.said = Reply(worse(*e.said, reply));
+    // Of several takers the last one's words are heard.
+    if (!e.said || (reply.positive() && e.said->positive())) e.said = reply;
+    else e.said = Reply(worse(*e.said, reply));
 }
 
 void Custody::settle(const Reply& reply) {

@@ -13,8 +13,8 @@
 namespace Net::SMTP {
 
 // The account of one transaction. Whoever takes the message (Relay, save(), the program by accept()) speaks for the
-// recipients it was given, by their id; for each the worst that was said counts: later (4xx), never (5xx), taken. A taker that
-// has begun counts as "later" until it says otherwise. Any thread.
+// recipients it was given, by their id; for each the worst that was said counts: later (4xx), never (5xx), taken. A
+// taker that has begun counts as "later" until it says otherwise. Any thread.
 class Custody {
 public:
     // A new transaction with these recipients; whatever was said before is forgotten.

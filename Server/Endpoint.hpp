@@ -25,7 +25,8 @@ struct Endpoint {
     bool operator==(const Endpoint&) const = default;
 };
 
-// A set of networks: "127.0.0.0/8, ::1 2001:db8::/32". An IPv4 address written as IPv6 (::ffff:192.0.2.1) is that IPv4 address.
+// A set of networks: "127.0.0.0/8, ::1 2001:db8::/32". An IPv4 address written as IPv6 (::ffff:192.0.2.1) is that IPv4
+// address.
 class Networks {
 public:
     Networks() = default;

@@ -63,7 +63,8 @@ struct Event::Data : Event {
     Reply& reply;
 };
 
-// Something went wrong that no peer is told about: a listener or handler threw, recipients of one mail fared differently.
+// Something went wrong that no peer is told about: a listener or handler threw, recipients of one mail fared
+// differently.
 struct Event::Trouble : Event {
     Trouble(Server::Client* c, std::string w) : client(c), what(std::move(w)) {}
     Server::Client* client;  // null when no session is concerned

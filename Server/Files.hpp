@@ -14,12 +14,13 @@ Descriptor unnamed_file(const std::string& folder);
 // Writes all, whatever the pieces. std::system_error.
 void write_all(int fd, const char* from, std::size_t size);
 
-// Gives what `fill` wrote into a new file the name `path`, durably: fsync the file, name it, fsync its folder. When the name
-// exists (EEXIST) or anything fails, no file of that name is left by us. std::system_error.
+// Gives what `fill` wrote into a new file the name `path`, durably: fsync the file, name it, fsync its folder. When the
+// name exists (EEXIST) or anything fails, no file of that name is left by us. std::system_error.
 template <class Fill>
 void create_durably(const std::string& path, unsigned mode, Fill fill);
 
-// The same for a file that is there already without a name, if the system can do it: false when it can't (another file system).
+// The same for a file that is there already without a name, if the system can do it: false when it can't (another file
+// system).
 bool name_durably(int fd, const std::string& path, unsigned mode);
 
 // ---- how ----

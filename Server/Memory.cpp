@@ -23,8 +23,8 @@ bool Budget::take(std::uint64_t n) {
 
 bool Block::grow(std::uint64_t most) {
     constexpr std::size_t page = 4096;
-    const auto larger = std::size_t(std::min<std::uint64_t>(capacity_ == 0 ? smallest : capacity_ * 4,
-                                                            most / page * page + page));
+    const auto larger =
+        std::size_t(std::min<std::uint64_t>(capacity_ == 0 ? smallest : capacity_ * 4, most / page * page + page));
     if (larger <= capacity_) return false;
     if (!budget_ || !budget_->take(larger - capacity_)) return false;
     void* grown = nullptr;
@@ -53,10 +53,8 @@ bool Block::grow(std::uint64_t most) {
 
 void Block::release() {
     if (!data_) return;
-    if (capacity_ >= mapped_from)
-        munmap(data_, capacity_);
-    else
-        std::free(data_);
+    if (capacity_ >= mapped_from) munmap(data_, capacity_);
+    else std::free(data_);
     budget_->give(capacity_);
     data_ = nullptr;
     capacity_ = 0;

@@ -74,7 +74,9 @@ protected:
     }
     pos_type seekoff(off_type by, std::ios_base::seekdir from, std::ios_base::openmode) override {
         const auto here = off_type(offset_) - (egptr() - gptr());
-        const auto base = from == std::ios_base::beg ? 0 : from == std::ios_base::cur ? here : off_type(message_.size());
+        const auto base = from == std::ios_base::beg   ? 0
+                          : from == std::ios_base::cur ? here
+                                                       : off_type(message_.size());
         const auto to = base + by;
         if (to < 0 || std::uint64_t(to) > message_.size()) return pos_type(off_type(-1));
         if (to != here) {

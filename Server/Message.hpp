@@ -26,9 +26,10 @@ struct Trace {
     Endpoint peer, local;
 };
 
-// A complete message, octet for octet as it was sent, the dots undone. Copies are cheap and share the octets, which never
-// change. Looking at it takes nothing; save() takes it (see Custody). Octets outlive the session; custody does not: once
-// the sender is answered nobody can take it any more. One thread at a time may look at a message and its copies as a view.
+// A complete message, octet for octet as it was sent, the dots undone. Copies are cheap and share the octets, which
+// never change. Looking at it takes nothing; save() takes it (see Custody). Octets outlive the session; custody does
+// not: once the sender is answered nobody can take it any more. One thread at a time may look at a message and its
+// copies as a view.
 class Message {
 public:
     Message();  // empty
@@ -40,8 +41,8 @@ public:
     Message(Message&&) noexcept;
     Message& operator=(Message&&) noexcept;
 
-    // All octets. A message in a file is mapped for it; std::system_error if that fails. An I/O error under a mapping is
-    // SIGBUS: read(), write_to(), save() and Relay do without.
+    // All octets. A message in a file is mapped for it; std::system_error if that fails. An I/O error under a mapping
+    // is SIGBUS: read(), write_to(), save() and Relay do without.
     std::string_view view() const;
     operator std::string_view() const { return view(); }
     // How many octets it has; also of a message that went into a sink, whose view() is empty.
@@ -63,9 +64,9 @@ public:
     // Writes all of it, without taking it. std::system_error when not all could be written.
     void write_to(int fd) const;
 
-    // Takes it: a new file of that name holds it, and file and folder are on stable storage. std::system_error when not,
-    // EEXIST if the name is taken; then no file is left and the sender hears 452 4.3.1, whatever the program does next.
-    // `mode` as of open(2), with umask.
+    // Takes it: a new file of that name holds it, and file and folder are on stable storage. std::system_error when
+    // not, EEXIST if the name is taken; then no file is left and the sender hears 452 4.3.1, whatever the program does
+    // next. `mode` as of open(2), with umask.
     void save(const std::string& path, unsigned mode = 0644) const;
 
     // How it came to us; empty for a message of your own.

@@ -10,8 +10,8 @@
 
 namespace Net::SMTP {
 
-// What becomes of a CR or LF that stands alone in a text sent by DATA or BDAT (not BINARYMIME). RFC 5321 2.3.8 forbids it,
-// and it is how mail is smuggled past servers that disagree about line ends.
+// What becomes of a CR or LF that stands alone in a text sent by DATA or BDAT (not BINARYMIME). RFC 5321 2.3.8 forbids
+// it, and it is how mail is smuggled past servers that disagree about line ends.
 enum class BareLineEnds {
     reject,     // the text is read to its end and answered 554 5.6.0
     normalize,  // each becomes CRLF
@@ -21,8 +21,8 @@ enum class BareLineEnds {
 struct Options {
     using seconds = std::chrono::seconds;
 
-    std::string name{};            // of the server, in events and logs; no meaning on the wire
-    std::string hostname{};        // ours, in 220, HELO, EHLO, Received. Empty: the system's host name
+    std::string name{};              // of the server, in events and logs; no meaning on the wire
+    std::string hostname{};          // ours, in 220, HELO, EHLO, Received. Empty: the system's host name
     std::string greeting = "ESMTP";  // what follows the host name in 220
 
     Extensions offer{};
@@ -34,18 +34,18 @@ struct Options {
     std::size_t max_command_line = 2048;        // with CRLF; 500 5.5.2. At least 512 (RFC 5321 4.5.3.1.4), else 512
     std::size_t max_recipients = 1000;          // 452 4.5.3. RFC 5321 4.5.3.1.8 wants 100 at least. 0: none
     std::size_t max_commands = 100'000;         // in a session; then 421 4.7.0. 0: none
-    std::size_t max_errors = 10;                // answered by 500-504 or 555 in a session; one more is 421 4.7.0. 0: none
-    std::uint64_t drain = 64 << 20;             // of a refused body, read and thrown away before 421
+    std::size_t max_errors = 10;     // answered by 500-504 or 555 in a session; one more is 421 4.7.0. 0: none
+    std::uint64_t drain = 64 << 20;  // of a refused body, read and thrown away before 421
 
     // How many sessions; over it the first answer is 421 4.7.0 instead of the greeting. 0: none.
     std::size_t max_connections = 0;
     std::size_t max_connections_per_ip = 0;
 
     // How long; all are absolute, none starts anew with an octet. RFC 5321 4.5.3.2 has the names.
-    seconds command_timeout{300};   // for a whole command line, and for a reply to be taken: 421 4.4.2
-    seconds block_timeout{180};     // for any octet of a body
-    seconds data_timeout{1800};     // for a whole body
-    seconds session_timeout{0};     // for a whole session; 0: none
+    seconds command_timeout{300};       // for a whole command line, and for a reply to be taken: 421 4.4.2
+    seconds block_timeout{180};         // for any octet of a body
+    seconds data_timeout{1800};         // for a whole body
+    seconds session_timeout{0};         // for a whole session; 0: none
     std::uint64_t min_data_rate = 128;  // octets a second of a body, in the mean, after `data_grace`; 0: none
     seconds data_grace{60};
 

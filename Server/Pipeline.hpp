@@ -12,8 +12,8 @@ namespace Net::SMTP {
 
 struct Event;
 
-// Listeners by kind of event, in the order they came. Any thread may add and dispatch: the list is copied and replaced, so
-// a dispatch under way goes on with the list it began with. Listeners are called without a lock held.
+// Listeners by kind of event, in the order they came. Any thread may add and dispatch: the list is copied and replaced,
+// so a dispatch under way goes on with the list it began with. Listeners are called without a lock held.
 class Pipeline {
 public:
     using Listener = std::function<void(Event&)>;

@@ -135,8 +135,9 @@ void Server::run_inline(const Handler& handler) {
 
 // ---- threads ----
 
-// The threads of one run(). Each waits inside accept(2) of one socket, serves what it got itself, and waits again: the system
-// wakes exactly one for a connection, and nobody hands anything over. Who takes the last waiting one's place first starts another.
+// The threads of one run(). Each waits inside accept(2) of one socket, serves what it got itself, and waits again: the
+// system wakes exactly one for a connection, and nobody hands anything over. Who takes the last waiting one's place
+// first starts another.
 struct Server::Crew {
     Crew(Server& s, const Handler& h, const Run& r) : server(s), handler(h), how(r), idle(s.sockets_.size(), 0) {}
 
@@ -145,9 +146,9 @@ struct Server::Crew {
     const Run& how;
     std::mutex mutex;
     std::condition_variable changed;
-    std::vector<std::size_t> idle;       // waiting threads, by socket
+    std::vector<std::size_t> idle;  // waiting threads, by socket
     std::size_t serving = 0, threads = 0;
-    std::vector<pthread_t> ended;        // to be joined
+    std::vector<pthread_t> ended;  // to be joined
 
     struct Start {
         Crew* crew;
@@ -175,7 +176,7 @@ bool Server::Crew::enlist(std::size_t socket) {
     const int error = pthread_create(&thread, &attributes, enter, start.get());
     pthread_attr_destroy(&attributes);
     if (error != 0) return false;
-    start.release();
+    static_cast<void>(start.release());  // the thread's now
     ++threads;
     ++idle[socket];
     return true;
@@ -227,10 +228,8 @@ void Server::Crew::work(std::size_t socket) {
             }
             ++serving;
         }
-        if (refuse)
-            turn_away(std::move(connection), busy);
-        else
-            server.serve(std::move(connection), handler);
+        if (refuse) turn_away(std::move(connection), busy);
+        else server.serve(std::move(connection), handler);
         std::lock_guard lock(mutex);
         --serving;
         if (server.closed_ || idle[socket] >= most_spare) return;

@@ -56,9 +56,8 @@ bool passing(int error) {
 }  // namespace
 
 Server::Server(const std::string& host, std::uint16_t port, Options options)
-    : Server({host.starts_with("unix:") || host.starts_with("fd:")
-                  ? host
-                  : Endpoint{host.empty() ? "::" : host, port}.str()},
+    : Server({host.starts_with("unix:") || host.starts_with("fd:") ? host
+                                                                   : Endpoint{host.empty() ? "::" : host, port}.str()},
              std::move(options)) {}
 
 Server::Server(const std::vector<std::string>& addresses, Options options)
@@ -123,7 +122,8 @@ void Server::add(const std::string& address) {
             bind_to(one, false);
         } catch (const std::system_error& error) {
             // Of a name like localhost one kind may be missing here.
-            if (sockets_.empty() || (error.code().value() != EAFNOSUPPORT && error.code().value() != EADDRNOTAVAIL)) throw;
+            if (sockets_.empty() || (error.code().value() != EAFNOSUPPORT && error.code().value() != EADDRNOTAVAIL))
+                throw;
             continue;
         }
         port = addresses_.back().port;

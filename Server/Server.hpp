@@ -18,20 +18,22 @@ namespace Net::SMTP {
 struct Event;
 class Relay;
 
-// Listens from its construction on; the loop is yours, or run()'s. No thread is started, no signal handler set. accept()
-// belongs to one thread at a time; close() may be called by another, stop() by a signal handler too. In a process other than
-// the one that made it (a forked child) close() and the destructor only close the child's copies of the descriptors.
+// Listens from its construction on; the loop is yours, or run()'s. No thread is started, no signal handler set.
+// accept() belongs to one thread at a time; close() may be called by another, stop() by a signal handler too. In a
+// process other than the one that made it (a forked child) close() and the destructor only close the child's copies of
+// the descriptors.
 class Server {
 public:
     class Client;
     using Relay = Net::SMTP::Relay;
 
-    // Listens on host and port. Host: a name (all its addresses), an IPv4 or IPv6 address, "" or "::" for every interface of
-    // both kinds, or "unix:/path". Port 0: any free one, see port(). std::system_error with address and errno text.
+    // Listens on host and port. Host: a name (all its addresses), an IPv4 or IPv6 address, "" or "::" for every
+    // interface of both kinds, or "unix:/path". Port 0: any free one, see port(). std::system_error with address and
+    // errno text.
     explicit Server(const std::string& host = "", std::uint16_t port = 25, Options options = {});
 
-    // Listens on several: "127.0.0.1:25", "[::1]:2525", "[::]:25" (both kinds), "localhost:0", "unix:/run/smtp", and "fd:3",
-    // a descriptor that listens already (socket activation). Port 25 where none is named.
+    // Listens on several: "127.0.0.1:25", "[::1]:2525", "[::]:25" (both kinds), "localhost:0", "unix:/run/smtp", and
+    // "fd:3", a descriptor that listens already (socket activation). Port 25 where none is named.
     explicit Server(const std::vector<std::string>& addresses, Options options = {});
 
     ~Server();
@@ -41,9 +43,9 @@ public:
     // "fd:3", "fd:4", ... when a service manager has given this process listening sockets (LISTEN_PID, LISTEN_FDS).
     static std::vector<std::string> activated();
 
-    // The next connection; blocks. Nothing has been said to the peer: look at peer() and let it go, or make a Client of it. Waits
-    // out what passes by itself: signals, connections that vanish, a lack of descriptors or memory (with growing pauses up to a
-    // second). Empty (false) after close(). std::system_error when a listener is beyond help.
+    // The next connection; blocks. Nothing has been said to the peer: look at peer() and let it go, or make a Client of
+    // it. Waits out what passes by itself: signals, connections that vanish, a lack of descriptors or memory (with
+    // growing pauses up to a second). Empty (false) after close(). std::system_error when a listener is beyond help.
     Connection accept();
 
     // Where it listens; in the order given, a name's addresses one by one. address() and port() are of the first.
@@ -52,27 +54,30 @@ public:
     std::uint16_t port() const;
     const Options& options() const;
 
-    // Ends accept() and frees the sockets; the path of a Unix socket goes too. Connections live on. Ends run() as stop() does.
+    // Ends accept() and frees the sockets; the path of a Unix socket goes too. Connections live on. Ends run() as
+    // stop() does.
     void close();
 
-    // For a fork loop of your own: the connection's place in max_connections and max_connections_per_ip is kept for the child until
-    // it is reaped. Without these calls such a loop has no limits: the place is given back when the parent's Connection ends.
+    // For a fork loop of your own: the connection's place in max_connections and max_connections_per_ip is kept for the
+    // child until it is reaped. Without these calls such a loop has no limits: the place is given back when the
+    // parent's Connection ends.
     void forked(int pid, Connection& connection);
     void reaped(int pid);
 
     enum class Mode { thread, process, inline_ };
     struct Run {
         Mode mode = Mode::thread;
-        std::size_t limit = 0;              // sessions at once; over it 421 4.3.2. 0: as many as the system bears
-        std::chrono::seconds drain{30};     // how long running mails may take to end after stop()
-        std::size_t stack = 256 * 1024;     // of a session's thread; 1 MiB at least under a sanitizer
+        std::size_t limit = 0;           // sessions at once; over it 421 4.3.2. 0: as many as the system bears
+        std::chrono::seconds drain{30};  // how long running mails may take to end after stop()
+        std::size_t stack = 256 * 1024;  // of a session's thread; 1 MiB at least under a sanitizer
     };
     using Handler = std::function<void(Client&)>;
 
-    // Serves until stop(): each connection gets a Client, `handler` each mail. What the handler throws does not end the session:
-    // Reject and Hangup are the answer, anything else is 451 4.3.0 and an Event::Trouble. Threads are reused; processes are
-    // reaped by their pid. Then the drain: no new connections, 421 to who is idle, running mails end, and after `drain` the rest is
-    // cut; only a handler that is busy with something of its own is waited for. The server is closed when it returns. std::logic_error for Mode::process if the process has other threads.
+    // Serves until stop(): each connection gets a Client, `handler` each mail. What the handler throws does not end the
+    // session: Reject and Hangup are the answer, anything else is 451 4.3.0 and an Event::Trouble. Threads are reused;
+    // processes are reaped by their pid. Then the drain: no new connections, 421 to who is idle, running mails end, and
+    // after `drain` the rest is cut; only a handler that is busy with something of its own is waited for. The server is
+    // closed when it returns. std::logic_error for Mode::process if the process has other threads.
     void run(const Handler& handler, const Run& how);
     void run(const Handler& handler) { run(handler, Run()); }
     // Async-signal-safe, and callable from any thread, before run() too.
@@ -87,8 +92,8 @@ public:
 private:
     struct Socket {
         int fd = -1;
-        bool ours = true;          // we made it, so we may shut it down
-        std::string path;          // of a Unix socket
+        bool ours = true;  // we made it, so we may shut it down
+        std::string path;  // of a Unix socket
         unsigned long inode = 0;
     };
     void add(const std::string& address);
@@ -111,9 +116,9 @@ private:
     std::atomic<bool> closed_{false};
     std::atomic<bool> running_{false};
     std::atomic<int> accepting_{0};
-    std::size_t next_ = 0;      // the socket to ask first: none starves
-    int wake_ = -1;             // readable after close() and stop()
-    int owner_;                 // the pid that listens
+    std::size_t next_ = 0;  // the socket to ask first: none starves
+    int wake_ = -1;         // readable after close() and stop()
+    int owner_;             // the pid that listens
 };
 
 }  // namespace Net::SMTP

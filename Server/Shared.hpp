@@ -28,8 +28,8 @@ struct Shared : std::enable_shared_from_this<Shared> {
     Pipeline pipeline;
     const std::shared_ptr<Budget> memory;
 
-    // stop(): idle sessions say 421, the others end their mail first. Later `cutting`: nobody waits any more. The descriptors become
-    // readable for good then. A forked child sees the descriptors only.
+    // stop(): idle sessions say 421, the others end their mail first. Later `cutting`: nobody waits any more. The
+    // descriptors become readable for good then. A forked child sees the descriptors only.
     std::atomic<bool> stopping{false}, cutting{false};
     int stop_fd = -1, cut_fd = -1;
     bool forked = false;

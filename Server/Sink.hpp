@@ -7,9 +7,9 @@
 
 namespace Net::SMTP {
 
-// Hears the octets of one message, dots undone, as they come, in constant memory; then end(), exactly once. To refuse, throw:
-// Reject is the answer in its own words, std::system_error is 452 4.3.1, anything else 451 4.3.0. After a throw nothing
-// more is written, and end(false) follows. Called on the session's thread.
+// Hears the octets of one message, dots undone, as they come, in constant memory; then end(), exactly once. To refuse,
+// throw: Reject is the answer in its own words, std::system_error is 452 4.3.1, anything else 451 4.3.0. After a throw
+// nothing more is written, and end(false) follows. Called on the session's thread.
 class Sink {
 public:
     virtual ~Sink() = default;

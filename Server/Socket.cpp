@@ -24,10 +24,8 @@ Endpoint endpoint(const sockaddr_storage& address, socklen_t size) {
     }
     if (address.ss_family == AF_INET6) {
         const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
-        if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
-            inet_ntop(AF_INET, v6.sin6_addr.s6_addr + 12, text, sizeof text);
-        else
-            inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+        if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) inet_ntop(AF_INET, v6.sin6_addr.s6_addr + 12, text, sizeof text);
+        else inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
         return {text, ntohs(v6.sin6_port)};
     }
     if (address.ss_family == AF_UNIX) {

@@ -44,8 +44,8 @@ private:
     State state_ = State::start;
 };
 
-// Appends `text` as DATA wants it, dots doubled; `at_start` says whether the text so far ended in CRLF (or is empty), and
-// is brought up to date. The text must hold no lone CR or LF, see bare_line_ends().
+// Appends `text` as DATA wants it, dots doubled; `at_start` says whether the text so far ended in CRLF (or is empty),
+// and is brought up to date. The text must hold no lone CR or LF, see bare_line_ends().
 void append_stuffed(std::string& out, std::string_view text, bool& at_start);
 
 // Whether a text holds a CR or LF that stands alone; in pieces, with `after_cr` telling how the last piece ended.

@@ -38,7 +38,8 @@ Server::Client::Function Server::Client::function(Verb verb) {
 
 Server::Client::Answer Server::Client::execute(std::string_view line) {
     if (line.empty()) return Reply{500, "5.5.2", "Empty command"};
-    if (std::ranges::any_of(line, control) && !std::ranges::all_of(line, [](char c) { return !control(c) || c == '\t'; }))
+    if (std::ranges::any_of(line, control) &&
+        !std::ranges::all_of(line, [](char c) { return !control(c) || c == '\t'; }))
         return Reply{500, "5.5.2", "Control character in a command (lines end in CRLF)"};
     const auto command = Command::parse(line);
     if (command.verb == Verb::unknown) return Reply{500, "5.5.1", "Command unrecognized"};
@@ -103,10 +104,8 @@ Server::Client::Answer Server::Client::mail(std::string_view argument) {
     phase_ = Phase::mail;
     Event::Mail event(*this, *sender, reply);
     show(typeid(Event::Mail), event, reply);
-    if (reply.positive())
-        FROM = std::move(*sender);
-    else
-        reset();
+    if (reply.positive()) FROM = std::move(*sender);
+    else reset();
     return reply;
 }
 
@@ -150,10 +149,8 @@ bool Server::Client::start_body() {
     body_ = std::make_unique<Body>(connection_, shared_->options, content_, std::move(sink_),
                                    session.count() > 0 ? began_ + session : Deadline::max());
     sink_.reset();
-    if (!reply.positive())
-        body_->refuse(reply);
-    else if (!body_->ready())
-        body_->refuse({452, "4.3.1", "Insufficient system storage"});
+    if (!reply.positive()) body_->refuse(reply);
+    else if (!body_->ready()) body_->refuse({452, "4.3.1", "Insufficient system storage"});
     return !body_->refusal();
 }
 
@@ -197,8 +194,8 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
     Reply refusal = phase_ == Phase::chunks ? Reply{} : may_begin_body();
     if (phase_ != Phase::chunks) {
         if (!refusal.positive()) {
-            body_ = std::make_unique<Body>(connection_, o, std::make_shared<Content>(shared_->memory),
-                                           nullptr, deadline(o.data_timeout));
+            body_ = std::make_unique<Body>(connection_, o, std::make_shared<Content>(shared_->memory), nullptr,
+                                           deadline(o.data_timeout));
             body_->refuse(refusal);
         } else {
             start_body();
@@ -273,7 +270,8 @@ Server::Client::Answer Server::Client::expn(std::string_view) { return not_imple
 Server::Client::Answer Server::Client::help(std::string_view) {
     std::string text = "Commands:";
     for (int v = 0; v < int(Verb::STARTTLS); ++v)
-        if (Verb(v) != Verb::EXPN && (Verb(v) != Verb::BDAT || offer_.chunking)) text += ' ' + std::string(name(Verb(v)));
+        if (Verb(v) != Verb::EXPN && (Verb(v) != Verb::BDAT || offer_.chunking))
+            text += ' ' + std::string(name(Verb(v)));
     return Reply{214, "2.0.0", text};
 }
 

@@ -16,12 +16,9 @@ public:
     Arguments(int argc, char** argv, std::vector<std::string> known) : known_(std::move(known)) {
         for (int i = 1; i < argc; ++i) {
             const std::string name = argv[i];
-            if (knows(name + '=') && i + 1 < argc)
-                given_.push_back({name, argv[++i]});
-            else if (knows(name))
-                given_.push_back({name, ""});
-            else
-                usage(argv[0]);
+            if (knows(name + '=') && i + 1 < argc) given_.push_back({name, argv[++i]});
+            else if (knows(name)) given_.push_back({name, ""});
+            else usage(argv[0]);
         }
     }
 

@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
             const auto file = dir + '/' + client.MSG.id() + ".eml";
             client.MSG.save(file);
             const auto subject = client.MSG.header("Subject").value_or("");
-            std::printf("%s\n  saved as %s, subject %s\n", envelope(client).c_str(), file.c_str(), quoted(subject).c_str());
+            std::printf("%s\n  saved as %s, subject %s\n", envelope(client).c_str(), file.c_str(),
+                        quoted(subject).c_str());
             std::fflush(stdout);
         });
     });

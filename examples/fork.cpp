@@ -26,5 +26,6 @@ int main(int argc, char** argv) {
         }
         if (child > 0) server.forked(child, connection);  // so that the limits count it
     }
-    while (wait(nullptr) > 0) {}
+    while (wait(nullptr) > 0) {
+    }
 }

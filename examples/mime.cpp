@@ -1,10 +1,10 @@
 // mime -- lists the parts of each mail; Poco's MIME reader takes it from a stream, wherever the octets are.
-#include <Net/SMTP/Server.hpp>
 #include <Poco/Net/MailMessage.h>
 #include <Poco/Net/MessageHeader.h>
 #include <Poco/Net/PartHandler.h>
 #include <Poco/NullStream.h>
 #include <Poco/StreamCopier.h>
+#include <Net/SMTP/Server.hpp>
 
 #include <iostream>
 #include <sstream>

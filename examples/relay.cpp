@@ -1,4 +1,5 @@
-// relay -- hands every mail of trusted clients to a smart host, while the client waits; offers what the smart host offers.
+// relay -- hands every mail of trusted clients to a smart host, while the client waits; offers what the smart host
+// offers.
 #include <Net/SMTP/Server.hpp>
 #include <mutex>
 

@@ -25,7 +25,8 @@ int main(int argc, char** argv) {
         setrlimit(RLIMIT_NOFILE, &files);
     }
     const auto dir = given("--dir");
-    Options options{.hostname = given("--hostname"), .max_message_size = given.number("--max-size", 64 << 20), .max_commands = 0};
+    Options options{
+        .hostname = given("--hostname"), .max_message_size = given.number("--max-size", 64 << 20), .max_commands = 0};
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
     if (!dir.empty()) options.spool_dir = dir;
 
