@@ -55,6 +55,7 @@ std::string date(std::time_t when) {
 // A transaction opened at the next hop while the client is still naming recipients.
 struct Ahead {
     Session session;
+    Reply mail;                      // to MAIL; while it is no, every recipient hears it
     std::vector<std::uint64_t> ids;  // of the recipients it has accepted
     std::vector<Reply> replies;
     Ahead(const Endpoint& host, const std::string& hostname, const Patience& p, Deadline end)
@@ -69,24 +70,24 @@ bool fits(const Ahead& ahead, const std::vector<Recipient>& to) {
 
 Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
     auto& baggage = e.client.baggage();
-    auto* ahead = std::any_cast<AheadPointer>(&baggage);
     Reply reply;
-    if (!ahead) {
-        auto opened = std::make_shared<Ahead>(Endpoint::parse(o.host, 25), our_name(o, e.client.options().hostname),
-                                              o.patience, Clock::now() + o.total);
-        // SIZE is what the client said: the octets themselves have not come yet.
-        reply = opened->session.mail(e.client.FROM, e.client.FROM.size.value_or(0), {&e.recipient, 1}, opened->replies);
-        if (!reply.positive()) return reply;
-        reply = opened->replies.front();
-        opened->replies.clear();
-        baggage = opened;
-        ahead = std::any_cast<AheadPointer>(&baggage);
+    if (auto* opened = std::any_cast<AheadPointer>(&baggage)) {
+        auto& ahead = **opened;
+        reply = ahead.mail.positive() ? ahead.session.rcpt(e.recipient) : ahead.mail;
     } else {
-        reply = (*ahead)->session.rcpt(e.recipient);
+        auto ahead = std::make_shared<Ahead>(Endpoint::parse(o.host, 25), our_name(o, e.client.options().hostname),
+                                             o.patience, Clock::now() + o.total);
+        baggage = ahead;
+        std::vector<Reply> first;
+        // SIZE is what the client said: the octets themselves have not come yet.
+        const auto size = e.client.FROM.size.value_or(0);
+        reply = ahead->mail = ahead->session.mail(e.client.FROM, size, {&e.recipient, 1}, first);
+        if (reply.positive()) reply = first.front();
     }
     if (!reply.positive()) return reply;
-    (*ahead)->ids.push_back(e.recipient.id);
-    (*ahead)->replies.push_back(reply);
+    auto& ahead = **std::any_cast<AheadPointer>(&baggage);
+    ahead.ids.push_back(e.recipient.id);
+    ahead.replies.push_back(reply);
     return reply;
 }
 

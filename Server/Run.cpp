@@ -56,10 +56,10 @@ bool other_threads() {
     return n > 1;
 }
 
+// Says why and leaves. It waits for nothing: a flood of those turned away must not hold up who may come in.
 void turn_away(Connection connection, const Reply& reply) {
-    Server::Client client(std::move(connection));
-    client.reject(reply);
-    client.process();
+    reply.append_to(connection.out());
+    connection.flush(Clock::now());
 }
 
 }  // namespace
@@ -251,7 +251,6 @@ void Server::run_threads(const Handler& handler, const Run& how) {
     for (const auto& s : sockets_)
         if (s.ours) fcntl(s.fd, F_SETFL, fcntl(s.fd, F_GETFL) & ~O_NONBLOCK);
     std::unique_lock lock(crew.mutex);
-    shared_->own_stacks = true;
     bool manned = !closed_;
     for (std::size_t i = 0; manned && i < sockets_.size(); ++i) manned = crew.enlist(i);
     lock.unlock();

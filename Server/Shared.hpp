@@ -33,7 +33,6 @@ struct Shared : std::enable_shared_from_this<Shared> {
     std::atomic<bool> stopping{false}, cutting{false};
     int stop_fd = -1, cut_fd = -1;
     bool forked = false;
-    bool own_stacks = false;  // the sessions run on threads of ours: a silent one may give pages of its stack back
 
     std::mutex mutex;
     std::size_t connections = 0;
