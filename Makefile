@@ -19,6 +19,9 @@ CXXFLAGS ?= -O2 -g
 SANITIZE ?=
 
 variant := $(if $(filter g++,$(CXX)),,$(notdir $(CXX)))$(if $(SANITIZE),-$(SANITIZE))
+# What is run is told in a word; V=1 shows it whole.
+Q       := $(if $(V),,@)
+say      = $(if $(V),,@echo '  $(1) $@')
 comma   := ,
 B       := build$(if $(variant),/$(patsubst -%,%,$(subst $(comma),-,$(variant))))
 
@@ -50,7 +53,8 @@ build/include/Net/SMTP:
 
 $(B)/o/%.o: %.cpp | build/include/Net/SMTP
 	@mkdir -p $(@D)
-	$(CXX) $(flags) $(CXXFLAGS) $(CPPFLAGS) $(include) -MMD -MP -c $< -o $@
+	$(call say,compile)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(CPPFLAGS) $(include) -MMD -MP -c $< -o $@
 
 # doctest's own main is slow to optimize and gains nothing by it.
 $(B)/o/t/main.o: CXXFLAGS += -O0
@@ -63,24 +67,29 @@ FORCE:
 
 $(static): $(objects) $(B)/objects.list
 	@rm -f $@
-	ar rcs $@ $(objects)
+	$(call say,archive)
+	$(Q)ar rcs $@ $(objects)
 
 $(shared): $(objects) $(B)/objects.list
-	$(CXX) $(flags) $(CXXFLAGS) -shared -Wl,-soname,lib$(name).so.$(SOVERSION) $(objects) -o $@ $(LDFLAGS)
+	$(call say,link)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) -shared -Wl,-soname,lib$(name).so.$(SOVERSION) $(objects) -o $@ $(LDFLAGS)
 	@ln -sf $(@F) $(B)/lib$(name).so.$(SOVERSION)
 	@ln -sf $(@F) $(B)/lib$(name).so
 
 $(B)/examples/%: $(B)/o/examples/%.o $(static)
 	@mkdir -p $(@D)
-	$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS) $(if $(shell grep '<Poco/' examples/$*.cpp),-lPocoNet -lPocoFoundation)
+	$(call say,link)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS) $(if $(shell grep '<Poco/' examples/$*.cpp),-lPocoNet -lPocoFoundation)
 
 $(B)/t/check: $(tests) $(static)
 	@mkdir -p $(@D)
-	$(CXX) $(flags) $(CXXFLAGS) $(tests) $(static) -o $@ $(LDFLAGS)
+	$(call say,link)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(tests) $(static) -o $@ $(LDFLAGS)
 
 $(B)/bench/%: $(B)/o/t/bench/%.o $(static)
 	@mkdir -p $(@D)
-	$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS)
+	$(call say,link)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS)
 
 -include $(shell find $(B)/o -name '*.d' 2>/dev/null)
 
