@@ -81,22 +81,54 @@ struct Scanner {
     bool host_name() {
         do {
             auto label = run([&](char c) { return letter(c) || digit(c) || c == '-' || (utf8 && high(c)); });
-            if (label.empty() || label.size() > longest_label || label.front() == '-' || label.back() == '-')
-                return false;
+            if (label.empty() || label.front() == '-' || label.back() == '-') return false;
+            // How long a label of UTF-8 is, only its A-label would tell; the domain has its limit all the same.
+            if (label.size() > longest_label && std::ranges::none_of(label, high)) return false;
         } while (eat('.'));
         return true;
+    }
+
+    // Snum of RFC 5321 4.1.3 may have leading zeros, which inet_pton does not know.
+    static bool ipv4(std::string_view text) {
+        for (int part = 0; part < 4; ++part) {
+            const auto end = part < 3 ? text.find('.') : text.size();
+            if (end == text.npos || end < 1 || end > 3) return false;
+            int n = 0;
+            for (char c : text.substr(0, end)) {
+                if (!digit(c)) return false;
+                n = n * 10 + (c - '0');
+            }
+            if (n > 255) return false;
+            text.remove_prefix(part < 3 ? end + 1 : end);
+        }
+        return text.empty();
+    }
+
+    static bool ipv6(std::string text) {
+        // inet_pton is right but for two things of RFC 5321 4.1.3: "::" stands for two groups at least, and the zeros
+        // above.
+        const auto last = text.rfind(':');
+        if (last != text.npos && text.find('.', last) != text.npos) {
+            if (!ipv4(std::string_view(text).substr(last + 1))) return false;
+            text.replace(last + 1, text.npos, "0.0.0.0");
+        }
+        unsigned char binary[16];
+        if (inet_pton(AF_INET6, text.c_str(), binary) != 1) return false;
+        if (text.find("::") == text.npos) return true;
+        int groups = text.find('.') == text.npos ? 0 : 1;  // an IPv4 address is two
+        for (std::size_t i = 0; i < text.size(); ++i) groups += text[i] != ':' && (i == 0 || text[i - 1] == ':');
+        return groups <= 6;
     }
 
     bool literal() {
         if (!eat('[')) return false;
         auto inside = std::string(run([](char c) { return c >= 33 && c <= 126 && c != '[' && c != ']' && c != '\\'; }));
         if (inside.empty() || inside.size() > longest_domain || !eat(']')) return false;
-        unsigned char binary[16];
-        if (digit(inside[0]) && inet_pton(AF_INET, inside.c_str(), binary) == 1) return true;
+        if (ipv4(inside)) return true;
         const auto colon = inside.find(':');
         if (colon == inside.npos || colon == 0) return false;
         auto tag = std::string_view(inside).substr(0, colon);
-        if (same_text(tag, "IPv6")) return inet_pton(AF_INET6, inside.c_str() + colon + 1, binary) == 1;
+        if (same_text(tag, "IPv6")) return ipv6(inside.substr(colon + 1));
         // General-address-literal: a Standardized-tag and dcontent; none but IPv6 is registered (RFC 5321 4.1.3).
         return false;
     }
@@ -188,11 +220,12 @@ Verdict size_parameter(const Parameter& p, Sender& s) {
 
 Verdict mail_parameter(const Parameter& p, const Extensions& offered, Sender& s) {
     if (p.keyword == "SIZE" && offered.size) return size_parameter(p, s);
-    if (p.keyword == "BODY" && offered.eight_bit_mime) {
+    const bool binary_mime = offered.binary_mime && offered.chunking;
+    if (p.keyword == "BODY" && (offered.eight_bit_mime || binary_mime)) {
         if (same_text(p.value, "7BIT")) return Verdict::fine;
-        if (same_text(p.value, "8BITMIME")) return s.body = BodyType::eight_bit_mime, Verdict::fine;
-        if (same_text(p.value, "BINARYMIME") && offered.binary_mime && offered.chunking)
-            return s.body = BodyType::binary_mime, Verdict::fine;
+        if (same_text(p.value, "8BITMIME") && offered.eight_bit_mime)
+            return s.body = BodyType::eight_bit_mime, Verdict::fine;
+        if (same_text(p.value, "BINARYMIME") && binary_mime) return s.body = BodyType::binary_mime, Verdict::fine;
         return Verdict::syntax;
     }
     if (p.keyword == "SMTPUTF8" && offered.smtputf8) return verdict(!p.has_value);  // set already
@@ -231,7 +264,10 @@ bool orcpt_parameter(const Parameter& p, bool utf8, Recipient& r) {
     if (p.value.size() > longest_orcpt || semicolon == p.value.npos || semicolon == 0) return false;
     const auto type = std::string_view(p.value).substr(0, semicolon);
     if (!std::ranges::all_of(type, atext)) return false;
-    const auto address = xtext_decode(std::string_view(p.value).substr(semicolon + 1));
+    // RFC 6533 3: the type "utf-8" may also be written as it is.
+    const auto value = std::string_view(p.value).substr(semicolon + 1);
+    const bool as_it_is = same_text(type, "utf-8") && std::ranges::any_of(value, high);
+    const auto address = as_it_is ? std::string(value) : xtext_decode(value);
     if (!address || address->empty() || !printable(*address, utf8)) return false;
     r.orcpt = OriginalRecipient{std::string(type), *address};
     return true;
@@ -352,6 +388,9 @@ std::optional<Sender> parse_mail(std::string_view argument, const Extensions& of
     if (!path(s, Path::sender, lenient, sender, sender.raw))
         return refusal = {501, "5.1.7", "Bad sender address syntax"}, std::nullopt;
     if (!parameters(s, sender.parameters)) return refusal = bad_parameters, std::nullopt;
+    // What looked like the parameter may have stood inside quotes.
+    sender.smtputf8 &= std::ranges::find(sender.parameters, "SMTPUTF8", &Parameter::keyword) != sender.parameters.end();
+    if (any_high(argument) && !sender.smtputf8) return refusal = needs_smtputf8, std::nullopt;
     if (!all_parameters(sender.parameters, refusal, [&](auto& p) { return mail_parameter(p, offered, sender); }))
         return std::nullopt;
     return sender;
@@ -377,7 +416,7 @@ std::optional<std::string> xtext_decode(std::string_view text) {
     std::string out;
     for (std::size_t i = 0; i < text.size(); ++i) {
         if (text[i] != '+') {
-            if ((text[i] < 33 || text[i] > 126 || text[i] == '=') && !high(text[i])) return std::nullopt;
+            if (text[i] < 33 || text[i] > 126 || text[i] == '=') return std::nullopt;
             out += text[i];
             continue;
         }

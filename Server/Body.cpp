@@ -104,7 +104,7 @@ Body::Ending Body::ending(Connection::Got got) const {
     return got == Connection::Got::timeout ? Ending::slow : Ending::lost;
 }
 
-bool Body::ready() { return content_->block.capacity() > 0 || content_->block.grow(piece - 1); }
+bool Body::ready() { return content_->block.capacity() > 0 || content_->block.grow(piece); }
 
 // Writes what the block holds to the sink or the file and empties it.
 bool Body::write_out() {
@@ -129,7 +129,7 @@ bool Body::prepare(std::size_t lead_unit) {
     if (streams && held_ > 0 && !write_out()) return false;
     while (room() < least_room * lead_unit || (streams && block.capacity() < piece)) {
         const bool in_memory = !streams && size_ < options_.spool_above;
-        if (block.grow(in_memory ? options_.spool_above + piece : piece - 1)) continue;
+        if (block.grow(in_memory ? options_.spool_above + piece : piece)) continue;
         if (room() >= least_room * lead_unit) break;  // small, but it will do
         if (!write_out()) return false;
         if (room() < least_room * lead_unit) return refuse(no_storage), false;

@@ -1,5 +1,6 @@
 #include "Client.hpp"
 
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -57,6 +58,7 @@ Server::Client::Client(int fd, Options options) : Client(Connection(fd), std::mo
 void Server::Client::begin() {
     if (!connection_) throw std::invalid_argument("Client: no client connection");
     id_ = unique_id();
+    statuses_ = shared_->options.offer.enhanced_status_codes;
     offer_ = shared_->options.offer;
     began_ = Clock::now();
     owner_ = getpid();
@@ -68,7 +70,7 @@ Server::Client::~Client() {
     if (getpid() != owner_) return;
     try {
         body_.reset();
-        answer();
+        conclude();
         if (!ended_ && greeting_refusal_ && !greeted_) goodbye(*greeting_refusal_);
         if (!ended_ && greeted_) {
             // The model's loop takes one mail and leaves: most clients say QUIT now, and shall hear an answer.
@@ -87,14 +89,17 @@ Server::Client::~Client() {
 
 const Options& Server::Client::options() const { return shared_->options; }
 
-Deadline Server::Client::deadline(std::chrono::seconds wait) const {
-    const auto d = Clock::now() + wait;
+Deadline Server::Client::session_end() const {
     const auto session = shared_->options.session_timeout;
-    return session > 0s ? std::min(d, began_ + session) : d;
+    return session > 0s ? began_ + session : Deadline::max();
+}
+
+Deadline Server::Client::deadline(std::chrono::seconds wait) const {
+    return std::min(Clock::now() + wait, session_end());
 }
 
 void Server::Client::say(const Reply& reply) {
-    reply.append_to(connection_.out(), shared_->options.offer.enhanced_status_codes);
+    reply.append_to(connection_.out(), statuses_);
     if (connection_.out().size() > much_output) connection_.flush(deadline(shared_->options.command_timeout));
 }
 
@@ -136,6 +141,7 @@ void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
 // ---- the way of a session ----
 
 bool Server::Client::greet() {
+    connection_.out().reserve(256);  // enough for EHLO's reply: growing step by step would cost the heap twice that
     const auto& o = shared_->options;
     Reply greeting{220, "", o.greeting.empty() ? o.hostname : o.hostname + ' ' + o.greeting};
     if (connection_.slot && connection_.slot->over()) {
@@ -154,7 +160,7 @@ bool Server::Client::greet() {
 bool Server::Client::process() {
     if (ended_ && told_) throw std::logic_error("process() on a session that is over");
     try {
-        answer();
+        conclude();
         reset();
         complete_ = false;
         if (!ended_ && (greeted_ || greet())) converse();
@@ -205,12 +211,17 @@ void Server::Client::reset() {
     FROM = Sender();
     TO.clear();
     MSG = Message();
+    sink_of_mail_.reset();
     body_.reset();
     if (phase_ == Phase::mail || phase_ == Phase::chunks) phase_ = Phase::ready;
     if (!content_) return;
     content_->sender_present = nullptr;
     if (content_.use_count() == 1) content_->clear();
     else content_.reset();  // somebody keeps a copy of the message
+}
+
+void Server::Client::into(std::shared_ptr<Sink> sink) {
+    (phase_ == Phase::mail ? sink_of_mail_ : sink_) = std::move(sink);
 }
 
 std::any& Server::Client::baggage() {
@@ -224,6 +235,12 @@ void Server::Client::give_back(void* client) {
     if (self.phase_ != Phase::ready && self.phase_ != Phase::start) return;
     self.content_.reset();
     self.TO.shrink_to_fit();
+    if (const auto trim = self.shared_->trim_stack) {
+        // What deeper calls have touched before is dead now.
+        constexpr std::uintptr_t page = 4096, margin = 512;
+        const auto end = (reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - margin) / page * page;
+        madvise(reinterpret_cast<void*>(end - trim), trim, MADV_DONTNEED);
+    }
 }
 
 // ---- the answer ----
@@ -251,12 +268,14 @@ void Server::Client::give(const Reply& verdict) {
 void Server::Client::accept(const Recipient& recipient, const Reply& reply) {
     need(reply.code >= 200 && reply.code < 300, reply, "accept: not a positive answer: ");
     if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.begin({&recipient, 1});
     content_->custody.settle(recipient, reply);
 }
 
 void Server::Client::reject(const Recipient& recipient, const Reply& reply) {
     need(reply.code >= 400 && reply.code < 600, reply, "reject: not a refusal: ");
     if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.begin({&recipient, 1});
     content_->custody.settle(recipient, reply);
 }
 
@@ -266,6 +285,13 @@ void Server::Client::reconsider() {
 }
 
 void Server::Client::answer() {
+    if (!awaiting_) return;
+    conclude();
+    connection_.flush(deadline(shared_->options.command_timeout));
+}
+
+// Puts the answer into the output; it leaves with what comes next.
+void Server::Client::conclude() {
     if (!awaiting_) return;
     awaiting_ = false;
     auto& custody = content_->custody;

@@ -64,9 +64,9 @@ public:
 
     // The next message goes there instead of MSG, in constant memory: before process(), or from a listener until
     // Event::Data. The program must still take it: accept().
-    void into(std::shared_ptr<Sink> sink) { sink_ = std::move(sink); }
-    void into(std::function<void(std::string_view)> write) { sink_ = make_sink(std::move(write)); }
-    void into(int fd) { sink_ = make_sink(fd); }
+    void into(std::shared_ptr<Sink> sink);
+    void into(std::function<void(std::string_view)> write) { into(make_sink(std::move(write))); }
+    void into(int fd) { into(make_sink(fd)); }
 
     const Endpoint& peer() const { return connection_.peer(); }
     const Endpoint& local() const { return connection_.local(); }
@@ -107,8 +107,10 @@ private:
     Reply may_begin_body();
     bool start_body();
     Answer end_body();
+    Answer waste(std::uint64_t size, const Reply& refusal);
     Answer body_failed(int ending);
     void give(const Reply& verdict);
+    void conclude();
     void reset();
     void say(const Reply&);
     // Says it and ends the session.
@@ -117,18 +119,20 @@ private:
     void show(std::type_index kind, Event&, Reply&);
     void trouble(const std::string& what);
     Deadline deadline(std::chrono::seconds) const;
+    Deadline session_end() const;
     static void give_back(void* client);
 
     Connection connection_;
     std::shared_ptr<Shared> shared_;
     std::string id_, helo_;
-    bool esmtp_ = false;
+    bool esmtp_ = false, statuses_ = true;
     Extensions offer_;
     Phase phase_ = Phase::start;
     std::shared_ptr<const Trace> trace_;
     std::shared_ptr<Content> content_;  // of the transaction
     std::unique_ptr<Body> body_;
-    std::shared_ptr<Sink> sink_;
+    std::shared_ptr<Sink> sink_;          // for the next message
+    std::shared_ptr<Sink> sink_of_mail_;  // for this one, chosen between MAIL and its body; goes with the transaction
     std::optional<Reply> greeting_refusal_;
 
     bool greeted_ = false, ended_ = false, told_ = false;

@@ -32,9 +32,9 @@ using namespace std::chrono_literals;
 // instead of three. Only who stays silent goes on to poll, which knows deadlines to the millisecond and the stop
 // descriptor.
 constexpr auto slice = 1s;
-constexpr std::size_t idle_buffer = 1024;
-constexpr std::size_t largest_read = 64 * 1024;
-constexpr std::size_t pipe_write = 512;  // POSIX's PIPE_BUF: such a write after POLLOUT does not block
+constexpr std::size_t first_buffer = 256;          // a command, or a small group of them
+constexpr std::size_t largest_buffer = 64 * 1024;  // of who sends more than fits, at a time
+constexpr std::size_t pipe_write = 512;            // POSIX's PIPE_BUF: such a write after POLLOUT does not block
 
 int milliseconds_until(Deadline d) {
     const auto left = d - Clock::now();
@@ -134,11 +134,12 @@ bool Connection::cut() const { return shared && shared->cutting.load(std::memory
 
 // Nobody has spoken for a second: give back what a silent session does not need.
 void Connection::park() {
-    if (begin_ == end_ && capacity_ > idle_buffer) {
+    if (begin_ == end_ && capacity_ > first_buffer) {
         buffer_.reset();
         capacity_ = begin_ = end_ = 0;
+        filled_ = false;
     }
-    if (out_.empty() && out_.capacity() > idle_buffer) out_.shrink_to_fit();
+    if (out_.capacity() > 1024) std::string().swap(out_);
     if (idle) idle(idle_argument);
 }
 
@@ -159,11 +160,11 @@ Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
 
 Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t& got, Deadline deadline,
                                         bool heed_stop) {
-    bool parked = false;
+    bool silent = false;
     for (;;) {
         if (heed_stop && stopping()) return Got::stopped;
         if (cut()) return Got::end;
-        const bool wait_inside = blocking_ && !parked && deadline - Clock::now() > slice;
+        const bool wait_inside = blocking_ && !silent && deadline - Clock::now() > slice;
         if (!wait_inside) {
             const auto ready = poll_input(deadline, heed_stop);
             if (ready != Got::data) return ready;
@@ -176,29 +177,35 @@ Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t&
         if (n == 0) return Got::end;
         if (errno == EINTR) continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK) return Got::end;
-        if (wait_inside) {
-            parked = true;
-            if (heed_stop) park();
+        silent = true;
+        // The buffer may go now: who waits for a command comes back with another one.
+        if (wait_inside && heed_stop) {
+            park();
+            const auto ready = poll_input(deadline, heed_stop);
+            got = 0;
+            return ready;
         }
     }
 }
 
-// Makes room for more input behind what is buffered: a kilobyte for who talks little, 64 for who pipelines.
-bool Connection::room() {
+// Makes room for more input behind what is buffered. Who fills it with one read gets four times as much.
+void Connection::room() {
     if (begin_ == end_) begin_ = end_ = 0;
-    if (end_ < capacity_) return true;
-    if (begin_ > 0) {
+    const bool full = end_ - begin_ == capacity_;
+    if (full || (filled_ && capacity_ < largest_buffer)) {
+        const auto larger = capacity_ == 0 ? first_buffer : capacity_ * 4;
+        std::unique_ptr<char[]> grown(new char[larger]);
+        if (end_ > begin_) std::memcpy(grown.get(), buffer_.get() + begin_, end_ - begin_);
+        buffer_ = std::move(grown);
+        capacity_ = larger;
+        end_ -= begin_;
+        begin_ = 0;
+    } else if (end_ == capacity_) {
         std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
         end_ -= begin_;
         begin_ = 0;
-        return true;
     }
-    const auto larger = capacity_ == 0 ? idle_buffer : capacity_ * 4;
-    std::unique_ptr<char[]> grown(new char[larger]);
-    if (end_ > 0) std::memcpy(grown.get(), buffer_.get(), end_);
-    buffer_ = std::move(grown);
-    capacity_ = larger;
-    return true;
+    filled_ = false;
 }
 
 Connection::Got Connection::read_line(std::string_view& line, std::size_t limit, Deadline deadline, bool lf,
@@ -236,6 +243,7 @@ Connection::Got Connection::read_line(std::string_view& line, std::size_t limit,
                                         heed_stop && begin_ == end_ && !too_long);
         if (result != Got::data) return result;
         end_ += got;
+        filled_ = end_ == capacity_;
     }
 }
 
@@ -256,7 +264,7 @@ void Connection::unread(std::string_view octets) {
     if (begin_ >= octets.size()) {
         begin_ -= octets.size();
     } else {
-        auto capacity = std::max(capacity_, idle_buffer);
+        auto capacity = std::max(capacity_, first_buffer);
         while (capacity < octets.size() + have) capacity *= 4;
         std::unique_ptr<char[]> grown(new char[capacity]);
         if (have > 0) std::memcpy(grown.get() + octets.size(), buffer_.get() + begin_, have);

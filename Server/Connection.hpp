@@ -87,7 +87,7 @@ private:
     Got receive_raw(char* to, std::size_t size, std::size_t& got, Deadline, bool idle);
     Got poll_input(Deadline, bool idle);
     bool send_raw(const char* from, std::size_t size, Deadline);
-    bool room();
+    void room();
     void adopt(int in, int out);
     bool stopping() const;
     bool cut() const;
@@ -98,6 +98,7 @@ private:
     bool socket_ = false;
     bool blocking_ = false;  // a recv without MSG_DONTWAIT waits, for at most a second
     bool broken_ = false;
+    bool filled_ = false;  // the last read left no room: there may be more
     std::unique_ptr<char[]> buffer_;
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
     std::string out_;

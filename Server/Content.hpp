@@ -49,6 +49,7 @@ struct Content {
     Block block;
     Descriptor file;
     bool sunk = false;
+    bool named = false;  // the file has become somebody's
     std::uint64_t size = 0;
     std::optional<bool> bare;  // holds a lone CR or LF
 

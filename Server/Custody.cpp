@@ -42,7 +42,10 @@ void Custody::begin(std::span<const Recipient> to) {
             if (e.id == r.id) ++e.underway;
 }
 
-void Custody::say(Entry& e, const Reply& reply) {
+// Only 2xx takes, only 4xx and 5xx refuse; whoever says anything else has not said what became of the message.
+void Custody::say(Entry& e, const Reply& said) {
+    const bool verdict = said.code >= 200 && said.code < 600 && said.code / 100 != 3;
+    const auto& reply = verdict ? said : unfinished;
     if (e.underway > 0) --e.underway;
     // Of several takers the last one's words are heard.
     if (!e.said || (reply.positive() && e.said->positive())) e.said = reply;

@@ -27,6 +27,7 @@ std::optional<Number> number(std::string_view text) {
 // As 16 octets, IPv4 mapped into ::ffff:0:0/96.
 std::optional<std::array<unsigned char, 16>> octets(std::string_view host, int& bits) {
     std::array<unsigned char, 16> out{};
+    if (host.find('\0') != host.npos) return std::nullopt;
     const std::string text(host);
     if (inet_pton(AF_INET, text.c_str(), out.data() + 12) == 1) {
         out[10] = out[11] = 0xFF;
@@ -50,7 +51,8 @@ std::string Endpoint::str() const {
 Endpoint Endpoint::parse(std::string_view text, std::uint16_t default_port) {
     const auto whole = text;
     if (text.starts_with("unix:")) {
-        if (text.size() < 7 || text[5] != '/') malformed("not a Unix socket's absolute path", whole);
+        if (text.size() < 7 || text[5] != '/' || text.find('\0') != text.npos)
+            malformed("not a Unix socket's absolute path", whole);
         return {std::string(text.substr(5)), 0};
     }
     Endpoint e{"", default_port};
@@ -93,7 +95,7 @@ Networks::Networks(std::string_view list) {
         int bits = width;
         if (slash < item.size()) {
             const auto n = number<unsigned>(item.substr(slash + 1));
-            if (!n || int(*n) > width) malformed("not a network", item);
+            if (!n || *n > unsigned(width)) malformed("not a network", item);
             bits = int(*n);
         }
         all_.push_back({*prefix, 128 - width + bits});

@@ -115,9 +115,16 @@ void NewFile::commit() {
 bool name_durably(int fd, const std::string& path, unsigned mode) {
     struct stat status {};
     if (fstat(fd, &status) != 0 || fchmod(fd, status.st_mode & mode & 0777) != 0) fail("chmod " + path);
-    if (fsync(fd) != 0) fail("fsync " + path);
-    if (!link_unnamed(fd, path)) return false;
-    keep_name(path);
+    // Whoever tries another name after a failure finds the mode as it was.
+    const auto restore = [&] { fchmod(fd, status.st_mode & 0777); };
+    try {
+        if (fsync(fd) != 0) fail("fsync " + path);
+        if (!link_unnamed(fd, path)) return restore(), false;
+        keep_name(path);
+    } catch (...) {
+        restore();
+        throw;
+    }
     return true;
 }
 

@@ -23,8 +23,9 @@ bool Budget::take(std::uint64_t n) {
 
 bool Block::grow(std::uint64_t most) {
     constexpr std::size_t page = 4096;
-    const auto larger =
-        std::size_t(std::min<std::uint64_t>(capacity_ == 0 ? smallest : capacity_ * 4, most / page * page + page));
+    const auto step = capacity_ == 0 ? smallest : capacity_ * 4;
+    const auto pages = most > SIZE_MAX - page ? SIZE_MAX : (most + page - 1) / page * page;
+    const auto larger = std::size_t(std::min<std::uint64_t>(step, pages));
     if (larger <= capacity_) return false;
     if (!budget_ || !budget_->take(larger - capacity_)) return false;
     void* grown = nullptr;

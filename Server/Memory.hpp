@@ -35,8 +35,8 @@ public:
     std::size_t capacity() const { return capacity_; }
 
     static constexpr std::size_t smallest = 16 * 1024;
-    // One step more, but not over `most`. False, and nothing has changed, when that is no growth, or the budget or the
-    // system has no more.
+    // One step more, but not over `most` (in whole pages). False, and nothing has changed, when that is no growth, or
+    // the budget or the system has no more.
     bool grow(std::uint64_t most = UINT64_MAX);
     void release();
 

@@ -77,8 +77,8 @@ protected:
         const auto base = from == std::ios_base::beg   ? 0
                           : from == std::ios_base::cur ? here
                                                        : off_type(message_.size());
+        if (by < -base || by > off_type(message_.size()) - base) return pos_type(off_type(-1));
         const auto to = base + by;
-        if (to < 0 || std::uint64_t(to) > message_.size()) return pos_type(off_type(-1));
         if (to != here) {
             offset_ = std::uint64_t(to);
             setg(nullptr, nullptr, nullptr);
@@ -122,6 +122,7 @@ void Content::clear() {
     own.clear();
     file.reset();
     sunk = false;
+    named = false;
     size = 0;
     bare.reset();
     id.clear();
@@ -227,8 +228,10 @@ void Message::save(const std::string& path, unsigned mode) const {
     account.begin();
     try {
         if (sunk()) throw std::logic_error("save(): the message went into a sink");
-        if (!spooled() || !name_durably(content_->file.get(), path, mode))
-            create_durably(path, mode, [&](int fd) { write_to(fd); });
+        // The spool file itself gets the first name; another save is another file.
+        const bool named = spooled() && !content_->named && name_durably(content_->file.get(), path, mode);
+        if (named) content_->named = true;
+        else create_durably(path, mode, [&](int fd) { write_to(fd); });
     } catch (...) {
         account.settle({452, "4.3.1", "The message could not be stored"});
         throw;

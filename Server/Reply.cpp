@@ -35,7 +35,8 @@ std::size_t fitting(std::string_view rest, std::size_t room) {
 bool valid_status(std::string_view s) {
     if (s.size() < 5 || (s[0] != '2' && s[0] != '4' && s[0] != '5') || s[1] != '.') return false;
     auto number = [&](std::size_t from, std::size_t to) {
-        return to > from && to - from <= 3 && std::all_of(s.begin() + from, s.begin() + to, digit);
+        return to > from && to - from <= 3 && std::all_of(s.begin() + from, s.begin() + to, digit) &&
+               (s[from] != '0' || to - from == 1);  // RFC 3463 2: no leading zeros
     };
     const auto dot = s.find('.', 2);
     return dot != s.npos && number(2, dot) && number(dot + 1, s.size());
@@ -80,7 +81,10 @@ void Reply::append_to(std::string& out, bool statuses) const {
 }
 
 const Reply& worse(const Reply& a, const Reply& b) {
-    auto rank = [](const Reply& r) { return r.temporary() ? 2 : r.permanent() ? 1 : 0; };
+    // Last what goes out as 451, because it is no code at all.
+    auto rank = [](const Reply& r) {
+        return r.code >= 200 && r.code < 400 ? 0 : r.code >= 500 && r.code < 600 ? 1 : 2;
+    };
     return rank(b) > rank(a) ? b : a;
 }
 

@@ -15,7 +15,7 @@ struct Reply {
 
     bool positive() const { return code >= 200 && code < 400; }
     bool temporary() const { return code >= 400 && code < 500; }
-    bool permanent() const { return code >= 500; }
+    bool permanent() const { return code >= 500 && code < 600; }
 
     // "550 5.1.1 No such user", lines joined by '\n', without line ends of the wire. For logs and tests.
     std::string str() const;

@@ -250,6 +250,10 @@ void Server::run_threads(const Handler& handler, const Run& how) {
     Crew crew(*this, handler, how);
     for (const auto& s : sockets_)
         if (s.ours) fcntl(s.fd, F_SETFL, fcntl(s.fd, F_GETFL) & ~O_NONBLOCK);
+#ifndef NET_SMTP_SANITIZED
+    // Down to here a session of ours is never deep while it waits.
+    shared_->trim_stack = how.stack / 2 / 4096 * 4096;
+#endif
     std::unique_lock lock(crew.mutex);
     bool manned = !closed_;
     for (std::size_t i = 0; manned && i < sockets_.size(); ++i) manned = crew.enlist(i);

@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "Shared.hpp"
 #include "Socket.hpp"
@@ -79,6 +80,12 @@ Server::Server(const std::vector<std::string>& addresses, Options options)
 
 Server::~Server() {
     close();
+    {
+        // A program that never said reaped() must not keep us alive through its children's places.
+        std::map<pid_t, std::unique_ptr<Slot>> children;
+        std::lock_guard lock(shared_->mutex);
+        children.swap(shared_->children);
+    }
     ::close(wake_);
 }
 
@@ -264,8 +271,9 @@ void Server::free_sockets() {
 
 void Server::forked(int pid, Connection& connection) {
     if (!connection.slot) return;
+    std::unique_ptr<Slot> forgotten;  // of a child of that pid that was never reaped; its end takes the lock again
     std::lock_guard lock(shared_->mutex);
-    shared_->children[pid] = std::move(connection.slot);
+    forgotten = std::exchange(shared_->children[pid], std::move(connection.slot));
 }
 
 void Server::reaped(int pid) {

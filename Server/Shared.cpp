@@ -8,6 +8,9 @@ namespace Net::SMTP {
 
 namespace {
 
+// For ever, as far as a clock can hold it.
+constexpr std::chrono::hours longest_wait(24 * 365 * 100);
+
 Options completed(Options o) {
     if (o.hostname.empty()) {
         char name[256] = "";
@@ -16,6 +19,8 @@ Options completed(Options o) {
     }
     o.max_command_line = std::max<std::size_t>(o.max_command_line, 512);
     o.check();
+    for (auto* t : {&o.command_timeout, &o.block_timeout, &o.data_timeout, &o.session_timeout, &o.data_grace})
+        *t = std::min<Options::seconds>(*t, longest_wait);
     return o;
 }
 
@@ -36,11 +41,18 @@ Slot::Slot(std::shared_ptr<Shared> shared, std::string ip)
     const auto same = ip_.empty() ? 0 : ++shared_->per_ip[ip_];
     over_ = (o.max_connections > 0 && all > o.max_connections) ||
             (o.max_connections_per_ip > 0 && same > o.max_connections_per_ip);
+    if (over_) give_back();  // who is turned away takes nobody's place
 }
 
 Slot::~Slot() {
     if (getpid() != owner_) return;  // a forked copy: the place is the parent's, and so is the lock
+    if (over_) return;
     std::lock_guard lock(shared_->mutex);
+    give_back();
+}
+
+// With the lock held.
+void Slot::give_back() {
     --shared_->connections;
     const auto ip = shared_->per_ip.find(ip_);
     if (ip != shared_->per_ip.end() && --ip->second == 0) shared_->per_ip.erase(ip);

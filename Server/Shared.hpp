@@ -33,6 +33,8 @@ struct Shared : std::enable_shared_from_this<Shared> {
     std::atomic<bool> stopping{false}, cutting{false};
     int stop_fd = -1, cut_fd = -1;
     bool forked = false;
+    // The sessions run on stacks of ours: so many octets below a silent one are given back. 0: on somebody else's.
+    std::size_t trim_stack = 0;
 
     std::mutex mutex;
     std::size_t connections = 0;
@@ -50,6 +52,7 @@ public:
     bool over() const { return over_; }
 
 private:
+    void give_back();
     std::shared_ptr<Shared> shared_;
     std::string ip_;
     pid_t owner_;

@@ -44,7 +44,7 @@ Server::Client::Answer Server::Client::execute(std::string_view line) {
     const auto command = Command::parse(line);
     if (command.verb == Verb::unknown) return Reply{500, "5.5.1", "Command unrecognized"};
     const auto f = function(command.verb);
-    if (!f || (command.verb == Verb::BDAT && !offer_.chunking)) return not_implemented;
+    if (!f) return not_implemented;
     return (this->*f)(command.argument);
 }
 
@@ -57,7 +57,9 @@ Reply Server::Client::hello(std::string_view argument, bool esmtp) {
     const auto& o = shared_->options;
     std::string name(argument);
     Extensions offer = esmtp ? o.offer : Extensions{false, false, false, false, false, false, false, false};
-    Reply reply{250, "", o.hostname};
+    Reply reply{250, "", ""};
+    reply.text.reserve(o.hostname.size() + 128);
+    reply.text = o.hostname;
     Event::Helo event(*this, name, offer, reply);
     show(typeid(Event::Helo), event, reply);
     if (!reply.positive()) return reply;
@@ -66,6 +68,7 @@ Reply Server::Client::hello(std::string_view argument, bool esmtp) {
     helo_ = std::move(name);
     esmtp_ = esmtp;
     offer_ = offer;
+    statuses_ = esmtp ? offer.enhanced_status_codes : o.offer.enhanced_status_codes;
     phase_ = Phase::ready;
     trace_.reset();
     if (!esmtp) return reply;
@@ -145,10 +148,8 @@ bool Server::Client::start_body() {
     Reply reply{354, "", "End data with <CR><LF>.<CR><LF>"};
     Event::Data event(*this, reply);
     show(typeid(Event::Data), event, reply);
-    const auto session = shared_->options.session_timeout;
-    body_ = std::make_unique<Body>(connection_, shared_->options, content_, std::move(sink_),
-                                   session.count() > 0 ? began_ + session : Deadline::max());
-    sink_.reset();
+    body_ = std::make_unique<Body>(connection_, shared_->options, content_,
+                                   std::move(sink_of_mail_ ? sink_of_mail_ : sink_), session_end());
     if (!reply.positive()) body_->refuse(reply);
     else if (!body_->ready()) body_->refuse({452, "4.3.1", "Insufficient system storage"});
     return !body_->refusal();
@@ -171,47 +172,50 @@ Server::Client::Answer Server::Client::data(std::string_view argument) {
 }
 
 Server::Client::Answer Server::Client::bdat(std::string_view argument) {
+    const auto& o = shared_->options;
+    const Reply syntax{501, "5.5.4", "Syntax: BDAT size [LAST]"};
+    const Reply too_large{552, "5.3.4", "Message is too large"};
+    if (argument.empty()) return syntax;  // so no octets follow
+
     const auto blank = std::min(argument.find(' '), argument.size());
-    const auto last_word = argument.substr(std::min(blank + 1, argument.size()));
-    const bool last = same_text(last_word, "LAST");
+    const auto word = argument.substr(std::min(blank + 1, argument.size()));
+    const bool last = same_text(word, "LAST");
     std::uint64_t size = 0;
     const char* const end = argument.data() + blank;
     const auto parsed = std::from_chars(argument.data(), end, size);
-    if (parsed.ec == std::errc::result_out_of_range && parsed.ptr == end) {
-        // The octets that follow can't even be counted, so nothing behind them could be found.
-        goodbye({552, "5.3.4", "Message is too large"});
-        return std::nullopt;
+    if (parsed.ptr != end || parsed.ec == std::errc::invalid_argument || (blank < argument.size() && !last)) {
+        // How many octets follow is not sure, so nothing behind them can be found.
+        return goodbye(syntax), std::nullopt;
     }
-    if (blank == 0 || parsed.ec != std::errc() || parsed.ptr != end || (blank < argument.size() && !last))
-        return Reply{501, "5.5.4", "Syntax: BDAT size [LAST]"};
+    if (parsed.ec == std::errc::result_out_of_range ||
+        (o.max_message_size > 0 && size > o.max_message_size && size > o.drain)) {
+        return goodbye(too_large), std::nullopt;  // more than we would read away
+    }
 
-    const auto& o = shared_->options;
-    if (o.max_message_size > 0 && size > o.max_message_size && size > o.drain) {
-        goodbye({552, "5.3.4", "Message is too large"});  // more than we would read away
-        return std::nullopt;
-    }
     // RFC 3030 2: whatever we think of it, the octets are not commands.
-    Reply refusal = phase_ == Phase::chunks ? Reply{} : may_begin_body();
     if (phase_ != Phase::chunks) {
-        if (!refusal.positive()) {
-            body_ = std::make_unique<Body>(connection_, o, std::make_shared<Content>(shared_->memory), nullptr,
-                                           deadline(o.data_timeout));
-            body_->refuse(refusal);
-        } else {
-            start_body();
-            phase_ = Phase::chunks;
-        }
+        const auto refusal = !offer_.chunking ? not_implemented : may_begin_body();
+        if (!refusal.positive()) return waste(size, refusal);
+        start_body();
+        phase_ = Phase::chunks;
     }
     const auto ending = body_->chunk(size, FROM.body == BodyType::binary_mime);
     if (ending != Body::Ending::read) return body_failed(int(ending));
     if (body_->refusal()) {
         const auto answer = *body_->refusal();
-        if (phase_ == Phase::chunks && last) reset();
-        if (phase_ != Phase::chunks) body_.reset();
+        if (last) reset();
         return answer;
     }
     if (last) return end_body();
     return Reply{250, "2.0.0", std::to_string(size) + " octets received"};
+}
+
+// Reads away a chunk that belongs to no message.
+Server::Client::Answer Server::Client::waste(std::uint64_t size, const Reply& refusal) {
+    Body body(connection_, shared_->options, std::make_shared<Content>(shared_->memory), nullptr, session_end());
+    body.refuse(refusal);
+    const auto ending = body.chunk(size, true);
+    return ending == Body::Ending::read ? Answer(refusal) : body_failed(int(ending));
 }
 
 // The octets are all here: the message is the program's now, or refused.
@@ -243,7 +247,7 @@ Server::Client::Answer Server::Client::end_body() {
 Server::Client::Answer Server::Client::body_failed(int how) {
     const auto& o = shared_->options;
     const auto ending = Body::Ending(how);
-    const auto refusal = body_->refusal();
+    const auto refusal = body_ ? body_->refusal() : std::nullopt;
     reset();
     if (ending == Body::Ending::slow) {
         goodbye({421, "4.4.2", o.hostname + " Timeout while receiving the message"});

@@ -26,6 +26,5 @@ int main(int argc, char** argv) {
         }
         if (child > 0) server.forked(child, connection);  // so that the limits count it
     }
-    while (wait(nullptr) > 0) {
-    }
+    for (pid_t ended; (ended = wait(nullptr)) > 0;) server.reaped(ended);  // who is still talking ends first
 }
