@@ -443,23 +443,4 @@ std::string xtext_encode(std::string_view text) {
     return out;
 }
 
-bool valid_utf8(std::string_view text) {
-    for (std::size_t i = 0; i < text.size();) {
-        const auto lead = static_cast<unsigned char>(text[i++]);
-        if (lead < 0x80) continue;
-        const int more = lead >= 0xC2 && lead <= 0xDF   ? 1
-                         : (lead & 0xF0) == 0xE0        ? 2
-                         : lead >= 0xF0 && lead <= 0xF4 ? 3
-                                                        : 0;
-        if (more == 0 || i + more > text.size()) return false;
-        const auto second = static_cast<unsigned char>(text[i]);
-        if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||
-            (lead == 0xF4 && second > 0x8F))
-            return false;
-        for (int k = 0; k < more; ++k)
-            if ((static_cast<unsigned char>(text[i++]) & 0xC0) != 0x80) return false;
-    }
-    return true;
-}
-
 }  // namespace Net::SMTP

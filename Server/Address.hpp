@@ -120,7 +120,4 @@ std::optional<Recipient> parse_rcpt(std::string_view argument, const Extensions&
 std::optional<std::string> xtext_decode(std::string_view);
 std::string xtext_encode(std::string_view);
 
-// Whether it is well-formed UTF-8 (RFC 3629: no surrogates, nothing over-long).
-bool valid_utf8(std::string_view);
-
 }  // namespace Net::SMTP

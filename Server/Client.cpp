@@ -165,14 +165,24 @@ bool Server::Client::process() {
         complete_ = false;
         if (!ended_ && (greeted_ || greet())) converse();
     } catch (const std::bad_alloc&) {
-        body_.reset();
-        goodbye({421, "4.3.1", "Insufficient system resources"});
         complete_ = false;
+        give_up();
     }
     if (complete_) return true;
     body_.reset();
     told_ = true;
     return false;
+}
+
+// No memory: say so if there is enough for that.
+void Server::Client::give_up() noexcept {
+    try {
+        body_.reset();
+        goodbye({421, "4.3.1", "Insufficient system resources"});
+    } catch (...) {
+        ended_ = true;
+        connection_.close();
+    }
 }
 
 void Server::Client::converse() {

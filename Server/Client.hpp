@@ -98,6 +98,7 @@ private:
     void begin();
     bool greet();
     void converse();
+    void give_up() noexcept;
     Answer execute(std::string_view line);
     Answer helo(std::string_view), ehlo(std::string_view), mail(std::string_view), rcpt(std::string_view),
         data(std::string_view), bdat(std::string_view), rset(std::string_view), noop(std::string_view),

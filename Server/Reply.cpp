@@ -42,6 +42,25 @@ bool valid_status(std::string_view s) {
     return dot != s.npos && number(2, dot) && number(dot + 1, s.size());
 }
 
+bool valid_utf8(std::string_view text) {
+    for (std::size_t i = 0; i < text.size();) {
+        const auto lead = static_cast<unsigned char>(text[i++]);
+        if (lead < 0x80) continue;
+        const int more = lead >= 0xC2 && lead <= 0xDF   ? 1
+                         : (lead & 0xF0) == 0xE0        ? 2
+                         : lead >= 0xF0 && lead <= 0xF4 ? 3
+                                                        : 0;
+        if (more == 0 || i + more > text.size()) return false;
+        const auto second = static_cast<unsigned char>(text[i]);
+        if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||
+            (lead == 0xF4 && second > 0x8F))
+            return false;
+        for (int k = 0; k < more; ++k)
+            if ((static_cast<unsigned char>(text[i++]) & 0xC0) != 0x80) return false;
+    }
+    return true;
+}
+
 std::string Reply::str() const {
     std::string out = std::to_string(code);
     if (!status.empty()) out += ' ' + status;
@@ -72,8 +91,11 @@ void Reply::append_to(std::string& out, bool statuses) const {
         }
         const auto from = out.size();
         out.append(rest.substr(0, length));
-        for (auto i = from; i < out.size(); ++i)
+        const bool utf8 = valid_utf8(std::string_view(out).substr(from));
+        for (auto i = from; i < out.size(); ++i) {
             if (control(static_cast<unsigned char>(out[i]))) out[i] = ' ';
+            if (!utf8 && static_cast<unsigned char>(out[i]) > 127) out[i] = '?';
+        }
         out += "\r\n";
         if (last) return;
         rest.remove_prefix(broken ? length : end + 1);

@@ -35,6 +35,9 @@ const Reply& worse(const Reply& a, const Reply& b);
 // True for "2.1.5" and the like: class 2, 4 or 5, then two numbers of at most three digits.
 bool valid_status(std::string_view status);
 
+// Whether it is well-formed UTF-8 (RFC 3629: no surrogates, nothing over-long).
+bool valid_utf8(std::string_view);
+
 // Thrown by a hook or a handler to refuse with this answer; the session goes on.
 class Reject : public std::exception {
 public:

@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <system_error>
 #include <vector>
@@ -171,9 +172,15 @@ bool Server::Crew::enlist(std::size_t socket) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, stack);
-    auto start = std::make_unique<Start>(Start{this, socket});
+    std::unique_ptr<Start> start;
     pthread_t thread;
-    const int error = pthread_create(&thread, &attributes, enter, start.get());
+    int error = EAGAIN;
+    try {
+        ended.reserve(ended.size() + threads + 1);  // so that a thread's end needs no memory
+        start = std::make_unique<Start>(Start{this, socket});
+        error = pthread_create(&thread, &attributes, enter, start.get());
+    } catch (const std::bad_alloc&) {
+    }
     pthread_attr_destroy(&attributes);
     if (error != 0) return false;
     static_cast<void>(start.release());  // the thread's now
@@ -204,7 +211,13 @@ Connection Server::Crew::next(std::size_t socket) {
             if (server.closed_) break;
         }
         const int fd = accept4(s.fd, nullptr, nullptr, SOCK_CLOEXEC);
-        if (fd >= 0) return server.dress(fd, s);
+        if (fd >= 0) {
+            try {
+                return server.dress(fd, s);
+            } catch (const std::bad_alloc&) {
+                continue;  // the descriptor is closed; its client will come again
+            }
+        }
         const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
         if (!exhausted && errno != EBADF && errno != ENOTSOCK) continue;
         if (!server.pause(back_off)) break;
