@@ -60,10 +60,7 @@ $(B)/o/%.o: %.cpp | build/include/Net/SMTP
 $(B)/o/t/main.o: CXXFLAGS += -O0
 
 # A file that has gone must leave the archive too: it is made anew when the list changes.
-$(B)/objects.list: FORCE
-	@mkdir -p $(@D)
-	@echo '$(objects)' | cmp -s - $@ || echo '$(objects)' > $@
-FORCE:
+$(shell mkdir -p $(B); echo '$(objects)' | cmp -s - $(B)/objects.list || echo '$(objects)' > $(B)/objects.list)
 
 $(static): $(objects) $(B)/objects.list
 	@rm -f $@

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -48,6 +49,24 @@ Endpoint ask(int fd, int (*which)(int, sockaddr*, socklen_t*)) {
     socklen_t size = sizeof address;
     if (which(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
     return endpoint(address, size);
+}
+
+// write(2), but a reader that has gone is EPIPE and not a signal to the whole program.
+ssize_t write_to_pipe(int fd, const char* from, std::size_t size) {
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    const auto n = write(fd, from, size);
+    const int error = errno;
+    if (n < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) {
+        const timespec now{};
+        sigtimedwait(&pipe_signal, nullptr, &now);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    errno = error;
+    return n;
 }
 
 }  // namespace
@@ -123,14 +142,15 @@ const Endpoint& Connection::local() const {
     return *local_;
 }
 
+// A forked child can't see the flag that its parent sets, only the descriptor.
 bool Connection::stopping() const {
     if (!shared) return false;
-    if (!shared->forked) return shared->stopping.load(std::memory_order_relaxed);
-    pollfd stop{shared->stop_fd, POLLIN, 0};
-    return poll(&stop, 1, 0) > 0;
+    if (shared->forked && !shared->stopping) {
+        pollfd stop{shared->stop_fd, POLLIN, 0};
+        if (poll(&stop, 1, 0) > 0) shared->stopping = true;
+    }
+    return shared->stopping.load(std::memory_order_relaxed);
 }
-
-bool Connection::cut() const { return shared && shared->cutting.load(std::memory_order_relaxed); }
 
 // Nobody has spoken for a second: give back what a silent session does not need.
 void Connection::park() {
@@ -145,16 +165,15 @@ void Connection::park() {
 
 Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
     for (;;) {
-        if (heed_stop && stopping()) return Got::stopped;
-        pollfd fds[3] = {{in_, POLLIN, 0},
-                         {heed_stop && shared ? shared->stop_fd : -1, POLLIN, 0},
-                         {shared ? shared->cut_fd : -1, POLLIN, 0}};
-        const int n = poll(fds, 3, milliseconds_until(deadline));
+        const bool stop = stopping();
+        if (stop && heed_stop) return Got::stopped;
+        const auto end = stop ? std::min(deadline, shared->drained()) : deadline;
+        pollfd fds[2] = {{in_, POLLIN, 0}, {shared && !stop ? shared->stop_fd : -1, POLLIN, 0}};
+        const int n = poll(fds, 2, milliseconds_until(end));
         if (n < 0 && errno != EINTR) return Got::end;
-        if (n > 0 && fds[2].revents) return Got::end;
         if (n > 0 && fds[0].revents) return Got::data;
-        if (n > 0 && fds[1].revents) return Got::stopped;
-        if (n <= 0 && Clock::now() >= deadline) return Got::timeout;
+        if (n > 0 && shared) shared->stopping = true;
+        if (n == 0 && Clock::now() >= end) return end == deadline ? Got::timeout : Got::end;
     }
 }
 
@@ -162,9 +181,12 @@ Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t&
                                         bool heed_stop) {
     bool silent = false;
     for (;;) {
-        if (heed_stop && stopping()) return Got::stopped;
-        if (cut()) return Got::end;
-        const bool wait_inside = blocking_ && !silent && deadline - Clock::now() > slice;
+        const auto now = Clock::now();
+        if (stopping()) {
+            if (heed_stop) return Got::stopped;
+            if (now >= shared->drained()) return Got::end;
+        }
+        const bool wait_inside = blocking_ && !silent && deadline - now > slice;
         if (!wait_inside) {
             const auto ready = poll_input(deadline, heed_stop);
             if (ready != Got::data) return ready;
@@ -286,12 +308,15 @@ bool Connection::send_raw(const char* from, std::size_t size, Deadline deadline)
         }
         if (n == -1 && errno == EINTR) continue;
         if (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK) break;
-        pollfd fds[2] = {{out_fd_, POLLOUT, 0}, {shared ? shared->cut_fd : -1, POLLIN, 0}};
-        const int ready = poll(fds, 2, milliseconds_until(deadline));
+        const bool stop = stopping();
+        const auto end = stop ? std::min(deadline, shared->drained()) : deadline;
+        pollfd fds[2] = {{out_fd_, POLLOUT, 0}, {shared && !stop ? shared->stop_fd : -1, POLLIN, 0}};
+        const int ready = poll(fds, 2, milliseconds_until(end));
         if (ready < 0 && errno == EINTR) continue;
-        if (fds[1].revents || (ready <= 0 && Clock::now() >= deadline)) break;
-        if (socket_ || ready <= 0) continue;
-        const auto written = write(out_fd_, from, std::min(size, pipe_write));
+        if (ready < 0 || (ready == 0 && Clock::now() >= end)) break;
+        if (fds[1].revents) shared->stopping = true;
+        if (socket_ || !fds[0].revents) continue;
+        const auto written = write_to_pipe(out_fd_, from, std::min(size, pipe_write));
         if (written < 0 && errno != EINTR && errno != EAGAIN) break;
         if (written > 0) {
             from += written;

@@ -90,7 +90,6 @@ private:
     void room();
     void adopt(int in, int out);
     bool stopping() const;
-    bool cut() const;
     void park();
 
     int in_ = -1;

@@ -89,6 +89,7 @@ void Server::run(const Handler& handler, const Run& how) {
             server.close();
         }
     } running(*this);
+    shared_->drain = std::min(how.drain, std::chrono::seconds(std::chrono::hours(24)));
     switch (how.mode) {
         case Mode::inline_: return run_inline(handler);
         case Mode::thread: return run_threads(handler, how);
@@ -251,12 +252,13 @@ void Server::Crew::work(std::size_t socket) {
 }
 
 void Server::Crew::join_ended(std::unique_lock<std::mutex>& lock) {
-    std::vector<pthread_t> some;
-    some.swap(ended);
-    if (some.empty()) return;
-    lock.unlock();
-    for (auto thread : some) pthread_join(thread, nullptr);
-    lock.lock();
+    while (!ended.empty()) {
+        const auto thread = ended.back();
+        ended.pop_back();  // keeps the room that enlist() made
+        lock.unlock();
+        pthread_join(thread, nullptr);
+        lock.lock();
+    }
 }
 
 void Server::run_threads(const Handler& handler, const Run& how) {
@@ -282,12 +284,7 @@ void Server::run_threads(const Handler& handler, const Run& how) {
     while (!closed_) pause(-1);
 
     lock.lock();
-    const auto everybody_left = [&] { return crew.threads == 0; };
-    if (!crew.changed.wait_for(lock, how.drain, everybody_left)) {
-        shared_->cutting = true;
-        signal_event(shared_->cut_fd);
-        crew.changed.wait(lock, everybody_left);
-    }
+    crew.changed.wait(lock, [&] { return crew.threads == 0; });
     crew.join_ended(lock);
 }
 
@@ -304,29 +301,36 @@ void Server::run_processes(const Handler& handler, const Run& how) {
             return true;
         });
     };
-    while (!closed_) {
-        reap();
-        auto connection = accept_within(children.empty() ? -1 : 250);
-        if (!connection) continue;
-        reap();
-        if (how.limit > 0 && children.size() >= how.limit) {
-            turn_away(std::move(connection), busy);
-            continue;
+    while (!closed_) try {
+            children.reserve(children.size() + 1);
+            reap();
+            auto connection = accept_within(children.empty() ? -1 : 250);
+            if (!connection) continue;
+            reap();
+            if (how.limit > 0 && children.size() >= how.limit) {
+                poll(nullptr, 0, 1);  // who has just closed his connection may still be on his way out
+                reap();
+            }
+            if (how.limit > 0 && children.size() >= how.limit) {
+                turn_away(std::move(connection), busy);
+                continue;
+            }
+            const pid_t child = fork();
+            if (child < 0) {
+                turn_away(std::move(connection), busy);
+            } else if (child == 0) {
+                shared_->forked = true;
+                close();
+                serve(std::move(connection), handler);
+                _exit(0);
+            } else {
+                children.push_back(child);
+                forked(child, connection);
+            }
+        } catch (const std::bad_alloc&) {
+            pause(100);  // some child may give memory back
         }
-        const pid_t child = fork();
-        if (child < 0) {
-            turn_away(std::move(connection), busy);
-        } else if (child == 0) {
-            shared_->forked = true;
-            close();
-            serve(std::move(connection), handler);
-            _exit(0);
-        } else {
-            forked(child, connection);
-            children.push_back(child);
-        }
-    }
-    const auto end = Clock::now() + how.drain;
+    const auto end = shared_->drained() + 1s;  // a child that cuts its client itself may still say how
     for (reap(); !children.empty() && Clock::now() < end; reap()) poll(nullptr, 0, 20);
     for (auto child : children) kill(child, SIGKILL);
     while (!children.empty()) {

@@ -66,9 +66,8 @@ Server::Server(const std::vector<std::string>& addresses, Options options)
     wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_ < 0) fail("eventfd");
     shared_->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    shared_->cut_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     try {
-        if (shared_->stop_fd < 0 || shared_->cut_fd < 0) fail("eventfd");
+        if (shared_->stop_fd < 0) fail("eventfd");
         if (addresses.empty()) throw std::invalid_argument("Server: no address to listen on");
         for (const auto& a : addresses) add(a);
     } catch (...) {

@@ -29,8 +29,16 @@ Options completed(Options o) {
 Shared::Shared(Options o) : options(completed(std::move(o))), memory(std::make_shared<Budget>(options.memory)) {}
 
 Shared::~Shared() {
-    for (int fd : {stop_fd, cut_fd})
-        if (fd >= 0) close(fd);
+    if (stop_fd >= 0) close(stop_fd);
+}
+
+Deadline Shared::drained() {
+    auto end = drained_.load();
+    if (end == 0) {
+        const auto first = (std::chrono::steady_clock::now() + drain).time_since_epoch().count();
+        end = drained_.compare_exchange_strong(end, first) ? first : end;
+    }
+    return Deadline(Deadline::duration(end));
 }
 
 Slot::Slot(std::shared_ptr<Shared> shared, std::string ip)

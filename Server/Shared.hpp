@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -11,6 +12,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "Connection.hpp"
 #include "Memory.hpp"
 #include "Options.hpp"
 #include "Pipeline.hpp"
@@ -28,10 +30,14 @@ struct Shared : std::enable_shared_from_this<Shared> {
     Pipeline pipeline;
     const std::shared_ptr<Budget> memory;
 
-    // stop(): idle sessions say 421, the others end their mail first. Later `cutting`: nobody waits any more. The
-    // descriptors become readable for good then. A forked child sees the descriptors only.
-    std::atomic<bool> stopping{false}, cutting{false};
-    int stop_fd = -1, cut_fd = -1;
+    // stop(): idle sessions say 421, the others end their mail first, but wait for nothing after drained(). The
+    // descriptor is readable for good then; it is all that a forked child sees.
+    std::atomic<bool> stopping{false};
+    int stop_fd = -1;
+    // `drain` after the stop was first seen.
+    Deadline drained();
+    std::chrono::seconds drain{30};
+    std::atomic<Deadline::rep> drained_{0};
     bool forked = false;
     // The sessions run on stacks of ours: so many octets below a silent one are given back. 0: on somebody else's.
     std::size_t trim_stack = 0;

@@ -1,4 +1,5 @@
-// client -- every verb of a session, every refusal, the order of commands, and what never passes from one mail to the next.
+// client -- every verb of a session, every refusal, the order of commands, and what never passes from one mail to the
+// next.
 #include "dialogue.hpp"
 
 using namespace test;
@@ -169,9 +170,11 @@ TEST_CASE("every stimulus is answered, in any state, and none twice") {
 }
 
 TEST_CASE("verbs that are known but not there are 502") {
-    for (const std::string verb : {"SEND FROM:<a@b>", "SOML FROM:<a@b>", "SAML FROM:<a@b>", "TURN", "STARTTLS", "AUTH PLAIN AAAA", "EXPN x"}) {
+    for (const std::string verb :
+         {"SEND FROM:<a@b>", "SOML FROM:<a@b>", "SAML FROM:<a@b>", "TURN", "STARTTLS", "AUTH PLAIN AAAA", "EXPN x"}) {
         CAPTURE(verb);
-        dialogue(std::string("S: 220\nC: EHLO me\nS: 250\nC: ") + verb + "\nS: 502 5.5.1\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF");
+        dialogue(std::string("S: 220\nC: EHLO me\nS: 250\nC: ") + verb +
+                 "\nS: 502 5.5.1\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF");
     }
 }
 
@@ -179,7 +182,9 @@ TEST_CASE("HELP names the verbs that work, in lines that are replies") {
     Talk talk;
     talk.play("S: 220\nC: EHLO me\nS: 250\nC: HELP");
     const auto help = talk.wire.reply();
-    for (const std::string verb : {"HELO", "EHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "HELP", "QUIT"}) CHECK(help.find(verb) != help.npos);
+    for (const std::string verb :
+         {"HELO", "EHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "HELP", "QUIT"})
+        CHECK(help.find(verb) != help.npos);
     for (const std::string verb : {"TURN", "STARTTLS", "AUTH"}) CHECK(help.find(verb) == help.npos);
     talk.end();
 }
@@ -291,7 +296,8 @@ TEST_CASE("a refused path or parameter leaves nothing behind") {
 }
 
 TEST_CASE("the null sender is null, not unset") {
-    const auto played = dialogue("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250");
+    const auto played = dialogue(
+        "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250");
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].from.null());
     CHECK(!played.mails[0].from.unset());
@@ -369,12 +375,15 @@ TEST_CASE("RSET, HELO and EHLO forget the transaction") {
 }
 
 TEST_CASE("a refused EHLO leaves the session as it was") {
-    const auto played = dialogue(std::string(opening) + "C: EHLO\nS: 501\nC: DATA\nS: 354\nC: x\nC: .\nS: 250\nC: QUIT\nS: 221");
+    const auto played =
+        dialogue(std::string(opening) + "C: EHLO\nS: 501\nC: DATA\nS: 354\nC: x\nC: .\nS: 250\nC: QUIT\nS: 221");
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].helo == "me");
 }
 
-TEST_CASE("RSET before HELO does not stand for it") { dialogue("S: 220\nC: RSET\nS: 250\nC: MAIL FROM:<a@b>\nS: 503\nC: QUIT\nS: 221\nS: EOF"); }
+TEST_CASE("RSET before HELO does not stand for it") {
+    dialogue("S: 220\nC: RSET\nS: 250\nC: MAIL FROM:<a@b>\nS: 503\nC: QUIT\nS: 221\nS: EOF");
+}
 
 TEST_CASE("two sessions at once mix nothing, not half a line") {
     Talk a, b;
@@ -441,8 +450,14 @@ TEST_CASE("a mail that was answered 250 stays the program's when the client just
 
 TEST_CASE("what EHLO offers is the program's choice") {
     Setup setup;
-    setup.options.offer = {.pipelining = false, .size = false, .eight_bit_mime = true, .chunking = true, .enhanced_status_codes = false,
-                           .smtputf8 = true, .dsn = true, .binary_mime = true};
+    setup.options.offer = {.pipelining = false,
+                           .size = false,
+                           .eight_bit_mime = true,
+                           .chunking = true,
+                           .enhanced_status_codes = false,
+                           .smtputf8 = true,
+                           .dsn = true,
+                           .binary_mime = true};
     setup.options.max_message_size = 0;
     setup.options.greeting = "";
     const auto played = dialogue(R"(
@@ -466,7 +481,8 @@ TEST_CASE("what EHLO offers is the program's choice") {
         S: 250 OK
         C: QUIT
         S: 221 mx.test
-    )", setup);
+    )",
+                                 setup);
     REQUIRE(played.mails.size() == 1);
     const auto& mail = played.mails[0];
     CHECK(mail.from.str() == "\xc3\xa4@b");

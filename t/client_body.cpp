@@ -111,7 +111,8 @@ TEST_CASE("without memory DATA is 452 before anything is sent, and a chunk is re
         S: 250
         C: QUIT
         S: 221
-    )", setup);
+    )",
+                                 setup);
     CHECK(played.mails.empty());
 }
 
@@ -141,9 +142,9 @@ TEST_CASE("memory is shared by the sessions of a server, and given back") {
         auto wire = dial(server);
         auto connection = std::make_shared<Connection>(server.accept());
         return std::pair<Wire, Background>(std::move(wire), Background([connection] {
-            Server::Client client(std::move(*connection));
-            while (client.process()) client.accept();
-        }));
+                                               Server::Client client(std::move(*connection));
+                                               while (client.process()) client.accept();
+                                           }));
     };
     auto [first, one] = open();
     auto [second, two] = open();

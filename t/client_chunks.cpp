@@ -5,7 +5,9 @@ using namespace test;
 
 namespace {
 
-Played after_opening(const std::string& script, Setup setup = {}) { return dialogue(opening + script, std::move(setup)); }
+Played after_opening(const std::string& script, Setup setup = {}) {
+    return dialogue(opening + script, std::move(setup));
+}
 
 }  // namespace
 
@@ -40,7 +42,8 @@ TEST_CASE("chunks become one message, and each has its reply") {
 }
 
 TEST_CASE("LAST may come with no octets, and alone") {
-    for (const std::string script : {"C: BDAT 4\nc: a\\r\\nb\nS: 250\nC: BDAT 0 LAST\nS: 250", "C: BDAT 4 LAST\nc: a\\r\\nb\nS: 250"}) {
+    for (const std::string script :
+         {"C: BDAT 4\nc: a\\r\\nb\nS: 250\nC: BDAT 0 LAST\nS: 250", "C: BDAT 4 LAST\nc: a\\r\\nb\nS: 250"}) {
         const auto played = after_opening(script);
         REQUIRE(played.mails.size() == 1);
         CHECK(played.mails[0].text == "a\r\nb");
@@ -112,7 +115,8 @@ namespace {
 void run_nothing(const std::string& command) {
     Talk talk;
     talk.play(opening);
-    talk.wire.send(command + "\r\nRSET\r\nMAIL FROM:<smuggled@x>\r\nRCPT TO:<s@x>\r\nBDAT 1 LAST\r\nxxxxxx");  // 64 octets
+    talk.wire.send(command +
+                   "\r\nRSET\r\nMAIL FROM:<smuggled@x>\r\nRCPT TO:<s@x>\r\nBDAT 1 LAST\r\nxxxxxx");  // 64 octets
     talk.wire.expect("5");
     talk.wire.end();
     CHECK(talk.wait().empty());
@@ -143,12 +147,14 @@ TEST_CASE("BDAT without anything is 501") {
 TEST_CASE("a chunk that was not offered is refused with its octets") {
     Setup setup;
     setup.options.offer.chunking = false;
-    const auto played = after_opening("C: BDAT 6 LAST\nc: QUIT\\r\\n\nS: 50\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF", setup);
+    const auto played =
+        after_opening("C: BDAT 6 LAST\nc: QUIT\\r\\n\nS: 50\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF", setup);
     CHECK(played.mails.empty());
 }
 
 TEST_CASE("a size nobody would take is refused before its octets come") {
-    for (const std::string size : {"18446744073709551615", "18446744073709551616", "99999999999999999999999999", "1099511627776", "9223372036854775808", "4294967296"}) {
+    for (const std::string size : {"18446744073709551615", "18446744073709551616", "99999999999999999999999999",
+                                   "1099511627776", "9223372036854775808", "4294967296"}) {
         CAPTURE(size);
         for (const std::string last : {"", " LAST"}) {
             Talk talk;
@@ -179,7 +185,8 @@ TEST_CASE("chunks that add up to more than the limit are refused and read away")
         S: 552 5.3.4
         C: NOOP
         S: 250
-    )", setup);
+    )",
+                                      setup);
     CHECK(played.mails.empty());
 }
 
@@ -207,7 +214,8 @@ TEST_CASE("once a chunk is refused the message is, until RSET") {
         S: 250
         C: QUIT
         S: 221
-    )", setup);
+    )",
+                                      setup);
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].text == "12345678\r\n");
 }
@@ -269,7 +277,8 @@ TEST_CASE("a connection lost inside BDAT n LAST gives no message") {
         talk.wire.end();
         CHECK(talk.wait().size() == (sent == 100 ? 1 : 0));
     }
-    for (const std::string last : {"BDAT 10", "BDAT 10 LAST", "BDAT 10\r\n0123456789BDAT 0 LAS", "BDAT 10\r\n0123456789"}) {
+    for (const std::string last :
+         {"BDAT 10", "BDAT 10 LAST", "BDAT 10\r\n0123456789BDAT 0 LAS", "BDAT 10\r\n0123456789"}) {
         CAPTURE(last);
         Talk talk;
         talk.play(opening);
@@ -285,7 +294,9 @@ TEST_CASE("BINARYMIME comes by BDAT only, octet for octet") {
     for (int i = 0; i < 256; ++i) all += char(i);
     all += "\n.\n\r\r.\r\n.\r\n";
     Talk talk(setup);
-    talk.play("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b> BODY=BINARYMIME\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 503");
+    talk.play(
+        "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b> BODY=BINARYMIME\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: "
+        "503");
     talk.wire.send("BDAT " + std::to_string(all.size()) + " LAST\r\n" + all);
     talk.play("S: 250\nC: QUIT\nS: 221");
     const auto& mails = talk.end();
@@ -308,7 +319,9 @@ TEST_CASE("a text in chunks obeys the rule of line ends, across chunks too") {
     for (const std::string octets : {"\\n", "x\\ny", "x\\ry", "x\\r", "\\r\\r\\n"}) {
         CAPTURE(octets);
         const auto length = std::to_string(unescaped(octets).size());
-        CHECK(send(BareLineEnds::reject, "C: BDAT " + length + " LAST\nc: " + octets + "\nS: 554 5.6.0\nC: NOOP\nS: 250").empty());
+        CHECK(
+            send(BareLineEnds::reject, "C: BDAT " + length + " LAST\nc: " + octets + "\nS: 554 5.6.0\nC: NOOP\nS: 250")
+                .empty());
     }
 }
 
@@ -319,12 +332,14 @@ TEST_CASE("chunks of every size around the buffers arrive whole") {
     talk.play("S: 220\nC: EHLO me\nS: 250");
     std::mt19937 random(3030);
     std::vector<std::string> sent;
-    for (const std::size_t size : {1023, 1024, 1025, 4095, 4097, 16383, 16384, 16385, 65535, 65537, 199'999, 200'000, 200'001, 300'000}) {
+    for (const std::size_t size :
+         {1023, 1024, 1025, 4095, 4097, 16383, 16384, 16385, 65535, 65537, 199'999, 200'000, 200'001, 300'000}) {
         std::string text;
         while (text.size() < size) text += char('a' + random() % 26);
         talk.play("C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250");
         const std::size_t first = random() % size;
-        talk.wire.send("BDAT " + std::to_string(first) + "\r\n" + text.substr(0, first) + "BDAT " + std::to_string(size - first) + " LAST\r\n" + text.substr(first));
+        talk.wire.send("BDAT " + std::to_string(first) + "\r\n" + text.substr(0, first) + "BDAT " +
+                       std::to_string(size - first) + " LAST\r\n" + text.substr(first));
         talk.play("S: 250\nS: 250");
         sent.push_back(text);
     }

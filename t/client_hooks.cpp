@@ -1,4 +1,5 @@
-// client_hooks -- listeners look, change, refuse and fail; what they say reaches the client as one reply, and never their secrets.
+// client_hooks -- listeners look, change, refuse and fail; what they say reaches the client as one reply, and never
+// their secrets.
 #include "dialogue.hpp"
 
 using namespace test;
@@ -38,8 +39,8 @@ Setup hooked(Hook hook) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a hook may refuse by its reply, by Reject, by Hangup, or by accident", Kind, Event::Connect, Event::Helo, Event::Mail, Event::Rcpt,
-                   Event::Data) {
+TEST_CASE_TEMPLATE("a hook may refuse by its reply, by Reject, by Hangup, or by accident", Kind, Event::Connect,
+                   Event::Helo, Event::Mail, Event::Rcpt, Event::Data) {
     const auto script = until<Kind>();
     const bool connect = script.empty();
     const std::string goes_on = connect ? "S: EOF" : "C: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF";
@@ -49,9 +50,12 @@ TEST_CASE_TEMPLATE("a hook may refuse by its reply, by Reject, by Hangup, or by 
     CHECK(played.mails.empty());
     played = dialogue(script + "S: 550 5.7.1 No\n" + goes_on, hooked<Kind>([no](Kind&) { throw Reject(no); }));
     CHECK(played.troubles.empty());
-    dialogue(script + "S: 450 4.7.1 Later\n" + goes_on, hooked<Kind>([](Kind&) { throw Reject({450, "4.7.1", "Later"}); }));
+    dialogue(script + "S: 450 4.7.1 Later\n" + goes_on, hooked<Kind>([](Kind&) {
+                 throw Reject({450, "4.7.1", "Later"});
+             }));
     dialogue(script + "S: 550 5.7.1 No\nS: EOF", hooked<Kind>([no](Kind&) { throw Hangup(no); }));
-    played = dialogue(script + "S: 451 4.3.0\n" + goes_on, hooked<Kind>([](Kind&) { throw std::runtime_error("the password is secret"); }));
+    played = dialogue(script + "S: 451 4.3.0\n" + goes_on,
+                      hooked<Kind>([](Kind&) { throw std::runtime_error("the password is secret"); }));
     CHECK(played.heard.find("secret") == std::string::npos);
     REQUIRE(played.troubles.size() == 1);
     CHECK(played.troubles[0].find("the password is secret") != std::string::npos);
@@ -59,12 +63,16 @@ TEST_CASE_TEMPLATE("a hook may refuse by its reply, by Reject, by Hangup, or by 
     CHECK(played.troubles.size() == 1);
 }
 
-TEST_CASE_TEMPLATE("no hook can put more than one reply on the wire", Kind, Event::Connect, Event::Helo, Event::Mail, Event::Rcpt, Event::Data) {
+TEST_CASE_TEMPLATE("no hook can put more than one reply on the wire", Kind, Event::Connect, Event::Helo, Event::Mail,
+                   Event::Rcpt, Event::Data) {
     const auto script = until<Kind>();
     const std::string goes_on = script.empty() ? "S: EOF" : "C: NOOP\nS: 250 2.0.0 OK\nC: QUIT\nS: 221\nS: EOF";
     using namespace std::string_literals;
-    for (const auto& text : {"x\r\n250 fake"s, "x\n250 fake\n"s, "x\r250 fake\r"s, "x\0y"s, std::string(3000, 'x'), std::string(3000, '\n'), "\x1b[2J"s}) {
-        dialogue(script + "S: 550 5.7.1\n" + goes_on, hooked<Kind>([text](Kind& e) { e.reply = {550, "5.7.1", text}; }));
+    for (const auto& text : {"x\r\n250 fake"s, "x\n250 fake\n"s, "x\r250 fake\r"s, "x\0y"s, std::string(3000, 'x'),
+                             std::string(3000, '\n'), "\x1b[2J"s}) {
+        dialogue(script + "S: 550 5.7.1\n" + goes_on, hooked<Kind>([text](Kind& e) {
+                     e.reply = {550, "5.7.1", text};
+                 }));
     }
     dialogue(script + "S: 550\n" + goes_on, hooked<Kind>([](Kind& e) { e.reply = {550, "5.7.1\r\n250 fake", "No"}; }));
     for (const int code : {0, -1, 99, 600, 2500}) {
@@ -88,7 +96,10 @@ TEST_CASE("listeners are called in the order they came, and a throw ends the rou
         });
         s.on<Event::Rcpt>([&](Event::Rcpt&) { calls.push_back(3); });
     };
-    dialogue("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 551 5.1.6 second\nC: QUIT\nS: 221", setup);
+    dialogue(
+        "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 551 5.1.6 second\nC: QUIT\nS: "
+        "221",
+        setup);
     CHECK(calls == std::vector{1, 2});
 }
 
@@ -140,14 +151,16 @@ TEST_CASE("hooks see what was parsed, and may change it") {
         S: 250
         C: QUIT
         S: 221
-    )", setup);
+    )",
+                                 setup);
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].from.str() == "changed@b");
     CHECK(played.mails[0].to[0].str() == "c@elsewhere");
 }
 
 TEST_CASE("a session that is not offered status codes hears none") {
-    dialogue("S: 220\nC: EHLO me\nS: 250\nC: NOOP\nS: 250 OK\nC: QUIT\nS: 221 mx.test", hooked<Event::Helo>([](Event::Helo& e) { e.offer.enhanced_status_codes = false; }));
+    dialogue("S: 220\nC: EHLO me\nS: 250\nC: NOOP\nS: 250 OK\nC: QUIT\nS: 221 mx.test",
+             hooked<Event::Helo>([](Event::Helo& e) { e.offer.enhanced_status_codes = false; }));
 }
 
 TEST_CASE("what a hook refused leaves nothing in the transaction") {
@@ -184,7 +197,8 @@ TEST_CASE("what a hook refused leaves nothing in the transaction") {
         S: 250
         C: QUIT
         S: 221
-    )", setup);
+    )",
+                                 setup);
     REQUIRE(played.mails.size() == 1);
     REQUIRE(played.mails[0].to.size() == 1);
     CHECK(played.mails[0].to[0].str() == "c@d");
@@ -204,7 +218,9 @@ TEST_CASE("baggage of a transaction is found in its message, and only there") {
         c.accept();
     };
     const std::string rest = "S: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250\n";
-    dialogue("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<one@x>\n" + rest + "C: MAIL FROM:<two@x>\nS: 250\nC: RSET\nS: 250\nC: MAIL FROM:<three@x>\n" + rest, setup);
+    dialogue("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<one@x>\n" + rest +
+                 "C: MAIL FROM:<two@x>\nS: 250\nC: RSET\nS: 250\nC: MAIL FROM:<three@x>\n" + rest,
+             setup);
     CHECK(found == std::vector<std::string>{"one", "three"});
 }
 

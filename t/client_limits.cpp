@@ -84,8 +84,11 @@ TEST_CASE("a recipient too many is 452, and the others are served") {
         greet(talk);
         for (int mail = 0; mail < 2; ++mail) {
             talk.play("C: MAIL FROM:<a@b>\nS: 250");
-            for (std::size_t i = 0; i < limit; ++i) CHECK(talk.wire.ask("RCPT TO:<c" + std::to_string(i) + "@d>") == 250);
-            talk.play("C: RCPT TO:<more@d>\nS: 452 4.5.3\nC: RCPT TO:<more@d>\nS: 452 4.5.3\nC: DATA\nS: 354\nC: x\nC: .\nS: 250");
+            for (std::size_t i = 0; i < limit; ++i)
+                CHECK(talk.wire.ask("RCPT TO:<c" + std::to_string(i) + "@d>") == 250);
+            talk.play(
+                "C: RCPT TO:<more@d>\nS: 452 4.5.3\nC: RCPT TO:<more@d>\nS: 452 4.5.3\nC: DATA\nS: 354\nC: x\nC: .\nS: "
+                "250");
         }
         const auto& mails = talk.end();
         REQUIRE(mails.size() == 2);
@@ -98,8 +101,10 @@ TEST_CASE("a refused recipient takes no place") {
     Setup setup;
     setup.options.max_recipients = 1;
     setup.options.max_errors = 0;
-    dialogue("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<bad\nS: 501\nC: RCPT TO:<c@d> X=Y\nS: 555\nC: RCPT TO:<c@d>\nS: 250\nC: RCPT TO:<e@f>\nS: 452",
-             setup);
+    dialogue(
+        "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<bad\nS: 501\nC: RCPT TO:<c@d> X=Y\nS: "
+        "555\nC: RCPT TO:<c@d>\nS: 250\nC: RCPT TO:<e@f>\nS: 452",
+        setup);
 }
 
 TEST_CASE("SIZE over the limit is refused at MAIL, and means nothing for the next one") {
@@ -133,7 +138,8 @@ TEST_CASE("SIZE over the limit is refused at MAIL, and means nothing for the nex
         S: 250
         C: QUIT
         S: 221
-    )", setup);
+    )",
+             setup);
 }
 
 TEST_CASE("a message over the limit is refused at its end, and the session goes on") {
@@ -168,8 +174,11 @@ TEST_CASE("a message over the limit is refused at its end, and the session goes 
 TEST_CASE("the dots that were doubled do not count for the size") {
     Setup setup;
     setup.options.max_message_size = 6;
-    const auto played = dialogue(std::string(opening) + "C: DATA\nS: 354\nC: ....\nC: ..\nC: .\nS: 552\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n"
-                                 "C: DATA\nS: 354\nC: ..\nC: ..\nC: .\nS: 250", setup);
+    const auto played = dialogue(
+        std::string(opening) +
+            "C: DATA\nS: 354\nC: ....\nC: ..\nC: .\nS: 552\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n"
+            "C: DATA\nS: 354\nC: ..\nC: ..\nC: .\nS: 250",
+        setup);
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].text == ".\r\n.\r\n");
 }
@@ -196,7 +205,8 @@ TEST_CASE("what comes of a refused body is thrown away, but not for ever") {
         const bool data = std::string(command) == "DATA";
         if (data) talk.wire.expect("354");
         const auto block = text(50'000);
-        for (int i = 0; i < 100 && talk.wire.send(block); ++i) {}
+        for (int i = 0; i < 100 && talk.wire.send(block); ++i) {
+        }
         // An orderly end: the refusal is heard before it, not a reset.
         talk.wire.expect("552 5.3.4");
         talk.wire.expect_end();
@@ -207,7 +217,9 @@ TEST_CASE("what comes of a refused body is thrown away, but not for ever") {
 TEST_CASE("one command too many ends the session") {
     Setup setup;
     setup.options.max_commands = 4;
-    dialogue("S: 220\nC: EHLO me\nS: 250\nC: NOOP\nS: 250\nC: NOOP\nS: 250\nC: NOOP\nS: 250\nC: NOOP\nS: 421 4.7.0\nS: EOF", setup);
+    dialogue(
+        "S: 220\nC: EHLO me\nS: 250\nC: NOOP\nS: 250\nC: NOOP\nS: 250\nC: NOOP\nS: 250\nC: NOOP\nS: 421 4.7.0\nS: EOF",
+        setup);
     dialogue("S: 220\nC: EHLO me\nC: NOOP\nC: NOOP\nC: QUIT\nS: 250\nS: 250\nS: 250\nS: 221\nS: EOF", setup);
     setup.options.max_commands = 0;
     Talk talk(setup);
@@ -281,18 +293,21 @@ TEST_CASE("bad options are named") {
     CHECK(refused([](Options& o) { o.session_timeout = -1s; }).find("timeout") != std::string::npos);
     CHECK(refused([](Options& o) { o.spool_dir = ""; }).find("spool_dir") != std::string::npos);
     CHECK(refused([](Options& o) { o.max_command_line = 1 << 30; }).find("max_command_line") != std::string::npos);
-    CHECK(refused([](Options& o) { o.offer.binary_mime = true, o.offer.chunking = false; }).find("binary_mime") != std::string::npos);
+    CHECK(refused([](Options& o) { o.offer.binary_mime = true, o.offer.chunking = false; }).find("binary_mime") !=
+          std::string::npos);
 }
 
 TEST_CASE("a time that no clock can hold is either named or means for ever") {
     Setup setup;
-    setup.options.command_timeout = setup.options.block_timeout = setup.options.data_timeout = setup.options.session_timeout = Options::seconds::max();
+    setup.options.command_timeout = setup.options.block_timeout = setup.options.data_timeout =
+        setup.options.session_timeout = Options::seconds::max();
     try {
         setup.options.check();
     } catch (const std::invalid_argument&) {
         return;
     }
-    CHECK(dialogue(std::string(opening) + "C: DATA\nS: 354\nC: x\nC: .\nS: 250\nC: QUIT\nS: 221", setup).mails.size() == 1);
+    CHECK(dialogue(std::string(opening) + "C: DATA\nS: 354\nC: x\nC: .\nS: 250\nC: QUIT\nS: 221", setup).mails.size() ==
+          1);
 }
 
 // ---- connections ----

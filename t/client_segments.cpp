@@ -103,7 +103,8 @@ TEST_CASE("a body arrives whole in segments of every size") {
     for (const std::size_t segment : {1, 2, 3, 5, 7, 63, 64, 65, 127, 1000, 4000}) {
         talk.play("C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354");
         const auto all = stuffed + ".\r\n";
-        for (std::size_t at = 0; at < all.size(); at += segment) talk.wire.send_alone(std::string_view(all).substr(at, segment));
+        for (std::size_t at = 0; at < all.size(); at += segment)
+            talk.wire.send_alone(std::string_view(all).substr(at, segment));
         talk.play("S: 250");
         ++mails;
     }
@@ -140,7 +141,9 @@ TEST_CASE("a group of commands is answered in one send") {
 
 TEST_CASE("half a command does not keep the replies to the whole ones back") {
     Talk talk;
-    talk.play("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nc: RCPT TO:<c@\nS: 250 2.1.0\nC: d>\nS: 250 2.1.5\nC: QUIT\nS: 221");
+    talk.play(
+        "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nc: RCPT TO:<c@\nS: 250 2.1.0\nC: d>\nS: 250 2.1.5\nC: "
+        "QUIT\nS: 221");
     talk.end();
 }
 

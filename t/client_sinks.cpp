@@ -1,4 +1,5 @@
-// client_sinks -- bodies that stream elsewhere: every octet once, end() once, and a refusal when the sink will not have them.
+// client_sinks -- bodies that stream elsewhere: every octet once, end() once, and a refusal when the sink will not have
+// them.
 #include <system_error>
 
 #include "dialogue.hpp"
@@ -29,8 +30,8 @@ struct Sunk {
 };
 
 // A session whose first mail goes into the sink, from a listener on DATA.
-Sunk sink_dialogue(const std::string& script, std::function<void(Notebook&)> on_write = {}, std::function<void(Notebook&)> on_end = {},
-                   Options options = brief()) {
+Sunk sink_dialogue(const std::string& script, std::function<void(Notebook&)> on_write = {},
+                   std::function<void(Notebook&)> on_end = {}, Options options = brief()) {
     Sunk s;
     s.sink->on_write = std::move(on_write);
     s.sink->on_end = std::move(on_end);
@@ -70,7 +71,9 @@ TEST_CASE("an empty text has its end too") {
 }
 
 TEST_CASE("a sink is for one mail, the next one is in MSG again") {
-    const auto s = sink_dialogue("C: DATA\nS: 354\nC: a\nC: .\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: b\nC: .\nS: 250");
+    const auto s = sink_dialogue(
+        "C: DATA\nS: 354\nC: a\nC: .\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: "
+        "354\nC: b\nC: .\nS: 250");
     CHECK(s.sink->octets == "a\r\n");
     REQUIRE(s.played.mails.size() == 2);
     CHECK(s.played.mails[1].text == "b\r\n");
@@ -96,7 +99,8 @@ TEST_CASE("a sink hears in every ending that the message is not complete, once")
              {"EHLO between chunks", "C: BDAT 3\nc: abc\nS: 250\nC: EHLO me\nS: 250"},
              {"too large", "C: DATA\nS: 354\nC: " + large + "\nC: .\nS: 552\nC: NOOP\nS: 250", small},
              {"too large a chunk", "C: BDAT 100 LAST\nc: " + large + "\nS: 552\nC: NOOP\nS: 250", small},
-             {"chunks too large", "C: BDAT 10\nc: 1234567890\nS: 250\nC: BDAT 100\nc: " + large + "\nS: 552\nC: RSET\nS: 250", small},
+             {"chunks too large",
+              "C: BDAT 10\nc: 1234567890\nS: 250\nC: BDAT 100\nc: " + large + "\nS: 552\nC: RSET\nS: 250", small},
              {"a bare LF", "C: DATA\nS: 354\nC: a\\nb\nC: .\nS: 554\nC: NOOP\nS: 250"},
              {"a bare CR at the very end", "C: BDAT 2 LAST\nc: a\\r\nS: 554\nC: NOOP\nS: 250"},
              {"too slow", "C: DATA\nS: 354\nC: abc\nS: 421 4.4.2\nS: EOF", hasty},
@@ -117,8 +121,12 @@ TEST_CASE("what a sink throws is the answer: in its words, 452, or 451 without i
         bool trouble;
     };
     for (const auto& c : std::vector<Case>{
-             {[](Notebook&) { throw Reject({550, "5.7.1", "I don't like it"}); }, "550 5.7.1 I don't like it", false},
-             {[](Notebook&) { throw std::system_error(ENOSPC, std::generic_category(), "secret path"); }, "452 4.3.1", true},
+             {[](Notebook&) {
+                  throw Reject({550, "5.7.1", "I don't like it"});
+              },
+              "550 5.7.1 I don't like it", false},
+             {[](Notebook&) { throw std::system_error(ENOSPC, std::generic_category(), "secret path"); }, "452 4.3.1",
+              true},
              {[](Notebook&) { throw std::runtime_error("secret"); }, "451 4.3.0", true},
              {[](Notebook&) { throw 7; }, "451 4.3.0", true},
          }) {
@@ -127,8 +135,9 @@ TEST_CASE("what a sink throws is the answer: in its words, 452, or 451 without i
             CAPTURE(at_end);
             for (const std::string body : {"C: DATA\nS: 354\nC: a\nC: b\nC: .\nS: ", "C: BDAT 3 LAST\nc: abc\nS: "}) {
                 const auto throws = [what = c.what](Notebook& n) { what(n); };
-                const auto s = sink_dialogue(body + c.reply + "\nC: RCPT TO:<late@d>\nS: 503\nC: QUIT\nS: 221", at_end ? nullptr : std::function(throws),
-                                             at_end ? std::function(throws) : nullptr);
+                const auto s =
+                    sink_dialogue(body + c.reply + "\nC: RCPT TO:<late@d>\nS: 503\nC: QUIT\nS: 221",
+                                  at_end ? nullptr : std::function(throws), at_end ? std::function(throws) : nullptr);
                 CHECK(s.sink->complete == (at_end ? 1 : 0));
                 CHECK(s.sink->incomplete == (at_end ? 0 : 1));
                 CHECK(s.sink->late == 0);
@@ -154,12 +163,14 @@ TEST_CASE("a sink that threw is not asked again, however much comes") {
 }
 
 TEST_CASE("a sink that throws although the message is incomplete does no harm") {
-    const auto s = sink_dialogue("C: BDAT 3\nc: abc\nS: 250\nC: RSET\nS: 250\nC: NOOP\nS: 250", {}, [](Notebook&) { throw 7; });
+    const auto s =
+        sink_dialogue("C: BDAT 3\nc: abc\nS: 250\nC: RSET\nS: 250\nC: NOOP\nS: 250", {}, [](Notebook&) { throw 7; });
     CHECK(s.sink->incomplete == 1);
 }
 
 TEST_CASE("a sink of a refused DATA hears its end") {
-    for (const std::string body : {"C: DATA\nS: 550 5.7.1\nC: NOOP\nS: 250", "C: BDAT 6 LAST\nc: QUIT\\r\\n\nS: 550\nC: NOOP\nS: 250"}) {
+    for (const std::string body :
+         {"C: DATA\nS: 550 5.7.1\nC: NOOP\nS: 250", "C: BDAT 6 LAST\nc: QUIT\\r\\n\nS: 550\nC: NOOP\nS: 250"}) {
         auto sink = std::make_shared<Notebook>();
         Setup setup;
         setup.listeners = [sink](Server& server) {
@@ -195,7 +206,8 @@ TEST_CASE("a program may choose the sink before process(): a function, a descrip
         CHECK(!c.process());
     }});
     const std::string mail = "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: ";
-    talk.play("S: 220\nC: EHLO me\nS: 250\n" + mail + "x\nC: .\nS: 250\n" + mail + "yyyy\nC: .\nS: 250\nC: QUIT\nS: 221");
+    talk.play("S: 220\nC: EHLO me\nS: 250\n" + mail + "x\nC: .\nS: 250\n" + mail +
+              "yyyy\nC: .\nS: 250\nC: QUIT\nS: 221");
     talk.end();
     CHECK(heard == "x\r\n");
     char octets[10];
@@ -222,7 +234,8 @@ TEST_CASE("nobody takes what only went into a sink") {
     setup.program = [](Server::Client& c) {
         std::string octets;
         c.into([&](std::string_view more) { octets += more; });
-        while (c.process()) {}
+        while (c.process()) {
+        }
     };
     Talk talk(setup);
     talk.play(std::string(opening) + "C: DATA\nS: 354\nC: x\nC: .\nS: 451 4.3.0\nC: QUIT\nS: 221");
@@ -258,7 +271,8 @@ TEST_CASE("a sink chosen for a mail that was then reset is not the next mail's")
         S: 250
         C: QUIT
         S: 221
-    )", setup);
+    )",
+                                 setup);
     CHECK(sink->octets.empty());
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].text == "private\r\n");

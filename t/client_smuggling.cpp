@@ -14,8 +14,9 @@ std::vector<std::string> false_ends() {
         for (const std::string after : {"\r\n", "\n", "\r", "\n\r", "\r\r\n", "\r \n"})
             if (before != "\r\n" || after != "\r\n") all.push_back(before + '.' + after);
     using namespace std::string_literals;
-    for (const auto& odd : {"\r\n.\0\r\n"s, "\r\n\0.\r\n"s, "\r\n.\r\0\n"s, "\r\n. \r\n"s, "\r\n .\r\n"s, "\r\n..\r\n"s, "\r\n.\t\r\n"s, "\r\n.\x85\r\n"s,
-                            "\x85.\x85"s, "\r\n.\v\r\n"s, "\r\n.\f\r\n"s, "\0\r\n.\0\r\n"s, "\r\n\xef\xbc\x8e\r\n"s, "\xe2\x80\xa8.\xe2\x80\xa8"s})
+    for (const auto& odd : {"\r\n.\0\r\n"s, "\r\n\0.\r\n"s, "\r\n.\r\0\n"s, "\r\n. \r\n"s, "\r\n .\r\n"s, "\r\n..\r\n"s,
+                            "\r\n.\t\r\n"s, "\r\n.\x85\r\n"s, "\x85.\x85"s, "\r\n.\v\r\n"s, "\r\n.\f\r\n"s,
+                            "\0\r\n.\0\r\n"s, "\r\n\xef\xbc\x8e\r\n"s, "\xe2\x80\xa8.\xe2\x80\xa8"s})
         all.push_back(odd);
     return all;
 }
@@ -65,8 +66,7 @@ TEST_CASE("no false end of the data lets a second mail in") {
                 const auto all = text + ".\r\n";
                 if (pace == Pace::octets)
                     for (char c : all) talk.wire.send_alone({&c, 1});
-                else
-                    talk.wire.send(all);
+                else talk.wire.send(all);
                 const auto meant = understood(text);
                 const bool refused = policy == BareLineEnds::reject && normalized(meant) != meant;
                 talk.wire.expect(refused ? "554 5.6.0" : "250");
@@ -85,7 +85,8 @@ TEST_CASE("no false end of the data lets a second mail in") {
 }
 
 TEST_CASE("a line of two dots is a line of one dot, not the end") {
-    const auto played = dialogue(std::string(opening) + "C: DATA\nS: 354\nC: ..\nC: NOOP\nC: .\nS: 250\nC: QUIT\nS: 221");
+    const auto played =
+        dialogue(std::string(opening) + "C: DATA\nS: 354\nC: ..\nC: NOOP\nC: .\nS: 250\nC: QUIT\nS: 221");
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].text == ".\r\nNOOP\r\n");
 }
@@ -107,7 +108,8 @@ TEST_CASE("a refused text is read to its end, and nothing of it is run") {
         S: 503
         C: QUIT
         S: 221
-    )", setup);
+    )",
+                                 setup);
     CHECK(played.mails.empty());
 }
 
@@ -132,9 +134,11 @@ TEST_CASE("text that comes although DATA was refused") {
 }
 
 TEST_CASE("a command line ends in CRLF and nothing else") {
-    for (const std::string line : {"NOOP\\nQUIT", "NOOP\\rQUIT", "NOOP\\0", "\\0NOOP", "NO\\x7fOP", "MAIL FROM:<a@b>\\nRCPT TO:<c@d>", "NOOP\\r", "\\nNOOP", "NOOP \\x1b[0m"}) {
+    for (const std::string line : {"NOOP\\nQUIT", "NOOP\\rQUIT", "NOOP\\0", "\\0NOOP", "NO\\x7fOP",
+                                   "MAIL FROM:<a@b>\\nRCPT TO:<c@d>", "NOOP\\r", "\\nNOOP", "NOOP \\x1b[0m"}) {
         CAPTURE(line);
-        dialogue("S: 220\nC: EHLO me\nS: 250\nC: " + line + "\nS: 500 5.5.2\nC: RCPT TO:<c@d>\nS: 503\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF");
+        dialogue("S: 220\nC: EHLO me\nS: 250\nC: " + line +
+                 "\nS: 500 5.5.2\nC: RCPT TO:<c@d>\nS: 503\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF");
     }
 }
 
@@ -152,7 +156,8 @@ TEST_CASE("a server that is lenient takes LF for the end of a command, but never
         S: 554 5.6.0
         c: QUIT\n
         S: 221
-    )", setup);
+    )",
+                                 setup);
     CHECK(played.mails.empty());
 }
 

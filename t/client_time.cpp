@@ -29,19 +29,25 @@ const std::vector<Slow> slow{
     {"silent after EHLO", "S: 220\nC: EHLO me\nS: 250", "", [](Options& o) { o.command_timeout = 1s; }},
     {"drips a command", "S: 220\nC: EHLO me\nS: 250", "NOOP and so on ", [](Options& o) { o.command_timeout = 1s; }},
     {"silent in a transaction", opening, "", [](Options& o) { o.command_timeout = 1s; }},
-    {"silent between chunks", std::string(opening) + "C: BDAT 1\nc: x\nS: 250", "", [](Options& o) { o.command_timeout = 1s; }},
+    {"silent between chunks", std::string(opening) + "C: BDAT 1\nc: x\nS: 250", "",
+     [](Options& o) { o.command_timeout = 1s; }},
     {"silent after DATA", std::string(opening) + "C: DATA\nS: 354", "", [](Options& o) { o.block_timeout = 1s; }},
-    {"silent in the text", std::string(opening) + "C: DATA\nS: 354\nc: x\\r\\n.", "", [](Options& o) { o.block_timeout = 1s; }},
+    {"silent in the text", std::string(opening) + "C: DATA\nS: 354\nc: x\\r\\n.", "",
+     [](Options& o) { o.block_timeout = 1s; }},
     {"silent in a chunk", std::string(opening) + "C: BDAT 5\nc: x", "", [](Options& o) { o.block_timeout = 1s; }},
     {"silent in a refused chunk", "S: 220\nC: BDAT 5\nc: x", "", [](Options& o) { o.block_timeout = 1s; }},
-    {"drips its text past the time of all of it", std::string(opening) + "C: DATA\nS: 354", "ab\r\n", [](Options& o) { o.data_timeout = 1s; }},
-    {"drips its chunk past the time of all of it", std::string(opening) + "C: BDAT 1000 LAST", "x", [](Options& o) { o.data_timeout = 1s; }},
+    {"drips its text past the time of all of it", std::string(opening) + "C: DATA\nS: 354", "ab\r\n",
+     [](Options& o) { o.data_timeout = 1s; }},
+    {"drips its chunk past the time of all of it", std::string(opening) + "C: BDAT 1000 LAST", "x",
+     [](Options& o) { o.data_timeout = 1s; }},
     {"drips its text below the least rate", std::string(opening) + "C: DATA\nS: 354", "ab\r\n",
      [](Options& o) { o.min_data_rate = 1000, o.data_grace = 1s; }},
     {"drips a text that was refused", std::string(opening) + "C: DATA\nS: 354\nC: lone \\n LF", "ab\r\n",
      [](Options& o) { o.min_data_rate = 1000, o.data_grace = 1s; }},
-    {"talks past the time of a session", "S: 220\nC: EHLO me\nS: 250", "NOOP                         ", [](Options& o) { o.session_timeout = 1s; }},
-    {"sends past the time of a session", std::string(opening) + "C: DATA\nS: 354", "ab\r\n", [](Options& o) { o.session_timeout = 1s; }},
+    {"talks past the time of a session", "S: 220\nC: EHLO me\nS: 250", "NOOP                         ",
+     [](Options& o) { o.session_timeout = 1s; }},
+    {"sends past the time of a session", std::string(opening) + "C: DATA\nS: 354", "ab\r\n",
+     [](Options& o) { o.session_timeout = 1s; }},
 };
 
 }  // namespace
@@ -97,7 +103,8 @@ TEST_CASE("a client that sends and never reads does not hold the session for eve
     Background sender([&] {
         std::string many;
         for (int i = 0; i < 10'000; ++i) many += "HELP\r\n";
-        while (talk.wire.send(many)) {}
+        while (talk.wire.send(many)) {
+        }
     });
     const auto began = Clock::now();
     talk.wait();
@@ -152,7 +159,8 @@ TEST_CASE("a connection that is reset at any point does no harm") {
 }
 
 TEST_CASE("a client that ends its direction after QUIT still hears everything") {
-    const auto played = dialogue("C: EHLO me\nC: MAIL FROM:<a@b>\nC: RCPT TO:<c@d>\nC: DATA\nC: x\nC: .\nC: QUIT\nC: EOF\n"
-                                 "S: 220\nS: 250\nS: 250\nS: 250\nS: 354\nS: 250\nS: 221\nS: EOF");
+    const auto played = dialogue(
+        "C: EHLO me\nC: MAIL FROM:<a@b>\nC: RCPT TO:<c@d>\nC: DATA\nC: x\nC: .\nC: QUIT\nC: EOF\n"
+        "S: 220\nS: 250\nS: 250\nS: 250\nS: 354\nS: 250\nS: 221\nS: EOF");
     CHECK(played.mails.size() == 1);
 }

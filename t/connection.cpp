@@ -60,7 +60,8 @@ Deadline soon() { return Clock::now() + patience; }
 TEST_CASE("what is not open or not connected is refused, and closed") {
     CHECK(error_of(-1) == EBADF);
     CHECK(error_of(100'000) == EBADF);
-    for (const int fd : {open("/etc/passwd", O_RDONLY | O_CLOEXEC), open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}) {
+    for (const int fd : {open("/etc/passwd", O_RDONLY | O_CLOEXEC), open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                         socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}) {
         CAPTURE(fd);
         REQUIRE(fd >= 0);
         CHECK(error_of(fd) == ENOTCONN);
@@ -155,7 +156,8 @@ TEST_CASE("a line may have as many octets as the limit says, with its CRLF") {
                 Background sender([&] {
                     if (at_once) pair.wire.send(text);
                     else
-                        for (std::size_t i = 0; i < text.size(); i += 100) pair.wire.send_alone(std::string_view(text).substr(i, 100));
+                        for (std::size_t i = 0; i < text.size(); i += 100)
+                            pair.wire.send_alone(std::string_view(text).substr(i, 100));
                 });
                 CHECK(pair.line(limit) == (length > limit ? "(too long)" : text.substr(0, length - 2)));
                 sender.join();
@@ -266,7 +268,8 @@ TEST_CASE("peer_gone() looks, and reads nothing") {
     auto connection = server.accept();
     CHECK(!connection.peer_gone());
     wire.vanish();
-    for (const auto end = Clock::now() + patience; !connection.peer_gone() && Clock::now() < end;) std::this_thread::yield();
+    for (const auto end = Clock::now() + patience; !connection.peer_gone() && Clock::now() < end;)
+        std::this_thread::yield();
     CHECK(connection.peer_gone());
 }
 
@@ -293,7 +296,8 @@ TEST_CASE("finish() sends what is left, waits for the other side's end, and not 
         Pair pair;
         std::atomic<bool> end = false;
         Background flood([&] {
-            while (!end && pair.wire.send(std::string(1000, 'x'))) {}
+            while (!end && pair.wire.send(std::string(1000, 'x'))) {
+            }
         });
         const auto began = Clock::now();
         pair.connection.finish(true);

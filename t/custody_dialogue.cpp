@@ -30,7 +30,8 @@ const std::string two_recipients = R"(
 // What the sender hears when the program does that with a mail for two.
 void heard(const std::string& reply, std::function<void(Server::Client&)> handler) {
     CAPTURE(reply);
-    dialogue(two_recipients + "S: " + reply + "\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF", {.handler = std::move(handler)});
+    dialogue(two_recipients + "S: " + reply + "\nC: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF",
+             {.handler = std::move(handler)});
 }
 
 const Reply later{450, "4.2.0", "later"}, never{550, "5.1.1", "never"}, taken{250, "2.6.0", "mine"};
@@ -140,8 +141,11 @@ TEST_CASE("a saved message is taken, one that can't be saved is 452") {
     CHECK(std::string(std::istreambuf_iterator<char>(file), {}) == "x\r\n");
     CHECK(folder.names() == std::vector<std::string>{"mail"});
 
-    heard("452 4.3.1", [&](Server::Client& c) { CHECK_THROWS_AS(c.MSG.save(folder / "mail"), std::system_error); });  // the name is taken
-    heard("452 4.3.1", [&](Server::Client& c) { CHECK_THROWS_AS(c.MSG.save(folder / "no/such/folder"), std::system_error); });
+    heard("452 4.3.1", [&](Server::Client& c) {
+        CHECK_THROWS_AS(c.MSG.save(folder / "mail"), std::system_error);
+    });  // the name is taken
+    heard("452 4.3.1",
+          [&](Server::Client& c) { CHECK_THROWS_AS(c.MSG.save(folder / "no/such/folder"), std::system_error); });
     heard("452 4.3.1", [&](Server::Client& c) { CHECK_THROWS_AS(c.MSG.save("/proc/mail"), std::system_error); });
     heard("452 4.3.1", [&](Server::Client& c) {
         CHECK_THROWS(c.MSG.save(folder / "mail"));
@@ -217,7 +221,8 @@ TEST_CASE("the seed's loop: one mail, and the end of the scope answers in order"
     const auto one = [](Server::Client& c) {
         if (c.process()) c.accept();
     };
-    for (const std::string then : {"C: QUIT\nS: 221 2.0.0", "C: quit  \nS: 221", "C: MAIL FROM:<next@b>\nS: 421 4.3.2", "C: NOOP\nS: 421 4.3.2", "C: \nS: 421 4.3.2"}) {
+    for (const std::string then : {"C: QUIT\nS: 221 2.0.0", "C: quit  \nS: 221", "C: MAIL FROM:<next@b>\nS: 421 4.3.2",
+                                   "C: NOOP\nS: 421 4.3.2", "C: \nS: 421 4.3.2"}) {
         CAPTURE(then);
         Talk talk({.program = one});
         talk.play(two_recipients + "S: 250\n" + then + "\nS: EOF");
@@ -225,8 +230,10 @@ TEST_CASE("the seed's loop: one mail, and the end of the scope answers in order"
     }
     // Pipelined: much is there already, and none of it may cost the client its 250.
     Talk talk({.program = one});
-    talk.play("C: EHLO me\nC: MAIL FROM:<a@b>\nC: RCPT TO:<c@d>\nC: DATA\nC: x\nC: .\nC: MAIL FROM:<e@f>\nC: RCPT TO:<g@h>\nC: DATA\nC: y\nC: .\nC: QUIT\n"
-              "S: 220\nS: 250\nS: 250\nS: 250\nS: 354\nS: 250\nS: 421 4.3.2\nS: EOF");
+    talk.play(
+        "C: EHLO me\nC: MAIL FROM:<a@b>\nC: RCPT TO:<c@d>\nC: DATA\nC: x\nC: .\nC: MAIL FROM:<e@f>\nC: RCPT "
+        "TO:<g@h>\nC: DATA\nC: y\nC: .\nC: QUIT\n"
+        "S: 220\nS: 250\nS: 250\nS: 250\nS: 354\nS: 250\nS: 421 4.3.2\nS: EOF");
     talk.end();
 }
 
@@ -324,7 +331,9 @@ TEST_CASE("a mail is judged by itself, not by the one before") {
         if (n++ % 2 == 0) c.accept();
     };
     const std::string mail = "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: x\nC: .\nS: ";
-    dialogue("S: 220\nC: EHLO me\nS: 250\n" + mail + "250\n" + mail + "451\n" + mail + "250\n" + mail + "451\nC: QUIT\nS: 221", setup);
+    dialogue("S: 220\nC: EHLO me\nS: 250\n" + mail + "250\n" + mail + "451\n" + mail + "250\n" + mail +
+                 "451\nC: QUIT\nS: 221",
+             setup);
 }
 
 TEST_CASE("sender_present() tells whether the sender still waits") {

@@ -32,8 +32,8 @@ inline Options brief() {
 struct Setup {
     Options options = brief();
     std::function<void(Server::Client&)> handler = [](Server::Client& c) { c.accept(); };
-    std::function<void(Server&)> listeners{};            // then the session comes from a real server
-    std::function<void(Server::Client&)> program{};      // in place of the loop over process()
+    std::function<void(Server&)> listeners{};        // then the session comes from a real server
+    std::function<void(Server::Client&)> program{};  // in place of the loop over process()
     Pace pace = Pace::groups;
     int type = SOCK_STREAM;
 };
@@ -88,15 +88,13 @@ private:
         explicit State(Setup s) : setup(std::move(s)) {}
         void run(Connection connection) {
             std::optional<Server::Client> client;
-            if (server)
-                client.emplace(std::move(connection));
-            else
-                client.emplace(std::move(connection), setup.options);
+            if (server) client.emplace(std::move(connection));
+            else client.emplace(std::move(connection), setup.options);
             if (setup.program) return setup.program(*client);
             while (client->process()) {
                 const auto& m = client->MSG;
-                mails.push_back({client->FROM, client->TO, std::string(m.view()), client->helo(), m.id(), m.trace().protocol,
-                                 m.spooled(), m.sunk()});
+                mails.push_back({client->FROM, client->TO, std::string(m.view()), client->helo(), m.id(),
+                                 m.trace().protocol, m.spooled(), m.sunk()});
                 setup.handler(*client);
             }
         }
@@ -135,8 +133,8 @@ inline std::vector<Step> steps(std::string_view script) {
     return out;
 }
 
-// "S: 250" is any 250 reply, of one line or many; "S: 250 2.1.0 Sen" begins so; "S: 250-" lines are compared one by one, up to the
-// next without the hyphen. "S: EOF" and "C: EOF" are the ends of the directions. C: lines have escapes.
+// "S: 250" is any 250 reply, of one line or many; "S: 250 2.1.0 Sen" begins so; "S: 250-" lines are compared one by
+// one, up to the next without the hyphen. "S: EOF" and "C: EOF" are the ends of the directions. C: lines have escapes.
 inline void play(Wire& wire, std::string_view script, Pace pace = Pace::groups) {
     const auto all = steps(script);
     auto octets = [](const Step& s) { return unescaped(s.text) + (s.who == 'C' ? "\r\n" : ""); };

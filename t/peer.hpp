@@ -191,7 +191,8 @@ public:
         std::string all;
         for (;;) {
             const auto one = line(within);
-            if (one.size() < 4 || !std::all_of(one.begin(), one.begin() + 3, [](char c) { return c >= '0' && c <= '9'; }) ||
+            if (one.size() < 4 ||
+                !std::all_of(one.begin(), one.begin() + 3, [](char c) { return c >= '0' && c <= '9'; }) ||
                 (one[3] != ' ' && one[3] != '-') || (!all.empty() && all.compare(0, 3, one, 0, 3) != 0))
                 fail("no reply: " + escaped(one));
             all += (all.empty() ? "" : "\n") + one;
@@ -245,7 +246,8 @@ private:
     void note(const char* who, std::string_view octets) {
         if (transcript_.size() > 8000) transcript_.replace(2000, transcript_.size() - 4000, "...\n");
         const auto shown = escaped(octets.substr(0, 300));
-        transcript_ += who + shown + (octets.size() > 300 ? " ... (" + std::to_string(octets.size()) + " octets)" : "") + '\n';
+        transcript_ +=
+            who + shown + (octets.size() > 300 ? " ... (" + std::to_string(octets.size()) + " octets)" : "") + '\n';
     }
 
     int fd_;

@@ -14,7 +14,9 @@ void take(Server::Client& c) { c.accept(); }
 
 // A server that runs in a thread, and is stopped in the end.
 struct Running {
-    explicit Running(Server::Handler handler = take, Server::Run how = {}, Options o = brief(), std::function<void(Server&)> listeners = {}) : server(Addresses{"127.0.0.1:0"}, o) {
+    explicit Running(Server::Handler handler = take, Server::Run how = {}, Options o = brief(),
+                     std::function<void(Server&)> listeners = {})
+        : server(Addresses{"127.0.0.1:0"}, o) {
         server.on<Event::Trouble>([this](Event::Trouble& e) {
             std::lock_guard lock(mutex);
             troubles.push_back(e.what);
@@ -128,10 +130,12 @@ TEST_CASE("who is turned away takes nobody's place, and keeps nobody waiting") {
         CHECK(Clock::now() - began < 1500ms);
         play(one, farewell);
     }
-    CHECK(eventually([&] {
-        auto next = dial(running.server);
-        return next.reply().starts_with("220");
-    }, 1s));
+    CHECK(eventually(
+        [&] {
+            auto next = dial(running.server);
+            return next.reply().starts_with("220");
+        },
+        1s));
 }
 
 TEST_CASE("what a handler throws is the answer to its mail, and the session goes on") {
@@ -148,8 +152,8 @@ TEST_CASE("what a handler throws is the answer to its mail, and the session goes
         }
     });
     auto wire = dial(running.server);
-    play(wire, hello + mail + "S: 550 5.7.1 Not this one\n" + mail + "S: 451 4.3.0\n" + mail + "S: 451 4.3.0\n" + mail + "S: 250\n" + mail + "S: 451\n" + mail + "S: 250\n" + mail +
-                   "S: 554 5.7.1 And out\nS: EOF");
+    play(wire, hello + mail + "S: 550 5.7.1 Not this one\n" + mail + "S: 451 4.3.0\n" + mail + "S: 451 4.3.0\n" + mail +
+                   "S: 250\n" + mail + "S: 451\n" + mail + "S: 250\n" + mail + "S: 554 5.7.1 And out\nS: EOF");
     CHECK(wire.heard().find("secret") == std::string::npos);
     CHECK(running.heard().size() >= 3);
     auto next = dial(running.server);
@@ -206,7 +210,8 @@ TEST_CASE("stop() may be called by many threads at once, by a handler, and by cl
 
 TEST_CASE("stop() may be called by a signal handler") {
     static std::atomic<Server*> server = nullptr;
-    struct sigaction old {}, action {};
+    struct sigaction old {
+    }, action{};
     action.sa_handler = [](int) { server.load()->stop(); };
     sigaction(SIGUSR1, &action, &old);
     {
@@ -224,8 +229,9 @@ TEST_CASE("stop() may be called by a signal handler") {
 
 TEST_CASE("the drain: idle clients hear 421, running mails end, strangers are refused") {
     Running running;
-    auto silent = dial(running.server), idle = dial(running.server), between = dial(running.server), named = dial(running.server),
-         sending = dial(running.server), chunking = dial(running.server), half = dial(running.server);
+    auto silent = dial(running.server), idle = dial(running.server), between = dial(running.server),
+         named = dial(running.server), sending = dial(running.server), chunking = dial(running.server),
+         half = dial(running.server);
     play(silent, "S: 220");
     play(idle, hello);
     play(between, hello + mail + "S: 250");

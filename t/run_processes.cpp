@@ -1,4 +1,5 @@
-// run_processes -- run() with a process for each client. The server is a process too, so that this one may have threads.
+// run_processes -- run() with a process for each client. The server is a process too, so that this one may have
+// threads.
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -51,7 +52,8 @@ public:
     }
     int ended() {
         int status = -1;
-        for (const auto end = Clock::now() + patience; waitpid(pid, &status, WNOHANG) == 0; std::this_thread::sleep_for(5ms))
+        for (const auto end = Clock::now() + patience; waitpid(pid, &status, WNOHANG) == 0;
+             std::this_thread::sleep_for(5ms))
             if (Clock::now() > end) kill(pid, SIGKILL);
         pid = -1;
         return status;
@@ -174,7 +176,8 @@ TEST_CASE("connections are counted until their children are reaped") {
     more.close();
     play(wires[0], "C: QUIT\nS: 221\nS: EOF");
     bool welcome = false;
-    for (const auto end = Clock::now() + patience; !welcome && Clock::now() < end;) welcome = dial(server.address).reply().starts_with("220");
+    for (const auto end = Clock::now() + patience; !welcome && Clock::now() < end;)
+        welcome = dial(server.address).reply().starts_with("220");
     CHECK(welcome);
     CHECK(server.stop() == 0);
 }
@@ -212,7 +215,8 @@ TEST_CASE("a handler's exception in a child is 451, and the child goes on") {
     });
     if (!server.runs()) return;
     auto wire = dial(server.address);
-    play(wire, hello + "C: MAIL FROM:<>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 451 4.3.0\n" + mail + "S: 250\n" + farewell);
+    play(wire, hello + "C: MAIL FROM:<>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 451 4.3.0\n" +
+                   mail + "S: 250\n" + farewell);
     CHECK(wire.heard().find("secret") == std::string::npos);
     CHECK(server.stop() == 0);
 }

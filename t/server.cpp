@@ -144,8 +144,9 @@ TEST_CASE("what can't be listened on is named, with the system's word for it") {
 }
 
 TEST_CASE("an address that is none is a mistake of the program, and is named") {
-    for (const std::string bad : {"127.0.0.1:99999", "127.0.0.1:x", "127.0.0.1:", "::1:25", "[::1", "[nonsense]:25", "two words:25", "unix:relative", "unix:", "fd:", "fd:x", "fd:-1",
-                                  "fd:3x", "a\nb:25", "127.0.0.1:-1", "127.0.0.1:+25", "127.0.0.1:25 "}) {
+    for (const std::string bad : {"127.0.0.1:99999", "127.0.0.1:x", "127.0.0.1:", "::1:25", "[::1", "[nonsense]:25",
+                                  "two words:25", "unix:relative", "unix:", "fd:", "fd:x", "fd:-1", "fd:3x", "a\nb:25",
+                                  "127.0.0.1:-1", "127.0.0.1:+25", "127.0.0.1:25 "}) {
         CAPTURE(bad);
         const auto t = thrown({bad});
         CHECK(t.invalid);

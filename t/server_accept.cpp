@@ -22,7 +22,8 @@ int in_child(Work work, unsigned seconds = 20) {
         _exit(work());
     }
     int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
@@ -39,7 +40,6 @@ bool serving(Server& server, const Endpoint& e) {
     waker.join();
     return true;
 }
-
 
 }  // namespace
 
@@ -78,7 +78,8 @@ TEST_CASE("connections live on when the server is closed") {
 }
 
 TEST_CASE("accept() outlives a hundred children and their SIGCHLDs") {
-    struct sigaction old {}, action {};
+    struct sigaction old {
+    }, action{};
     static std::atomic<int> signals = 0;
     signals = 0;
     action.sa_handler = [](int) { ++signals; };  // no SA_RESTART: system calls are interrupted
@@ -257,17 +258,19 @@ TEST_CASE("without limits forked() and reaped() have nothing to count") {
 }
 
 TEST_CASE("a pid that comes again before it was reaped does not lock anything up") {
-    CHECK(in_child([] {
-        auto o = brief();
-        o.max_connections = 10;
-        Server server({"127.0.0.1:0"}, o);
-        std::vector<Wire> wires;
-        for (int i = 0; i < 2; ++i) {
-            wires.push_back(dial(server));
-            auto connection = server.accept();
-            server.forked(1001, connection);
-        }
-        server.reaped(1001);
-        return 0;
-    }, 5) == 0);
+    CHECK(in_child(
+              [] {
+                  auto o = brief();
+                  o.max_connections = 10;
+                  Server server({"127.0.0.1:0"}, o);
+                  std::vector<Wire> wires;
+                  for (int i = 0; i < 2; ++i) {
+                      wires.push_back(dial(server));
+                      auto connection = server.accept();
+                      server.forked(1001, connection);
+                  }
+                  server.reaped(1001);
+                  return 0;
+              },
+              5) == 0);
 }

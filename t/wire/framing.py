@@ -1,8 +1,7 @@
 """What ends a line, a text, a chunk; and that nothing else does (RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1, RFC 3030)."""
-import random
 import time
 
-from harness import Failed, Wire, case, discard, healthy, shared, show, sink, stuffed, wanted, Box, Program
+from harness import Failed, Wire, case, healthy, shared, show, sink, stuffed, wanted, Box, Program
 
 SMUGGLED = b"MAIL FROM:<smuggled@evil.test>\r\nRCPT TO:<victim@b.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n"
 
@@ -460,7 +459,7 @@ def refused_for_ever():
     w = Wire(sink())
     w.hello()
     w.send(b"BDAT 1000000000000\r\n")  # no MAIL
-    sent, replies = 0, []
+    sent = 0
     try:
         while sent < 200 << 20:
             w.socket.sendall(b"QUIT\r\n" * 20000)

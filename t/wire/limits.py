@@ -2,7 +2,7 @@
 import socket
 import time
 
-from harness import SANITIZED, Box, Failed, Program, Wire, case, discard, eventually, healthy, shared, sink, stuffed, wanted
+from harness import SANITIZED, Box, Failed, Program, Wire, case, discard, eventually, healthy, shared, sink, wanted
 
 LIMIT = 1000
 

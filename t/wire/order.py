@@ -2,9 +2,8 @@
 import random
 import re
 import socket
-import time
 
-from harness import WAIT, Failed, Wire, case, discard, show, sink, wanted
+from harness import Failed, Wire, case, discard, sink, wanted
 
 # A conversation: what is said, and the codes that may answer it. "D:" is a text, answered by one reply; it goes out only when
 # DATA was answered 354, unless all goes in one write. No codes: nothing is answered.

@@ -5,8 +5,6 @@ import random
 import re
 import shutil
 import socket
-import threading
-import time
 
 import harness
 from harness import Box, Failed, Program, SANITIZED, SLOW, Skip, Wire, case, scratch, shared, sink, stuffed, unique, wanted
@@ -39,7 +37,6 @@ def body(seed, style):
     else:  # mail
         lines = [b"Subject: %d" % seed, b"X-8bit: \xe4\xf6", b"Received: from a by b;", b"\tfolded", b"", "gr\u00fc\u00dfe".encode(), b"  blanks  ", b"\ttabs\t", b""]
         rng.shuffle(lines)
-        lines.insert(0, b"X: y")  # else the first may fold the Received field in front of it
     return b"".join(line + b"\r\n" for line in lines)
 
 
@@ -118,7 +115,7 @@ for style in STYLES:
         def relayed(style=style, way=way):
             for i in range(3):
                 token = unique("far")
-                text = body(i, style)
+                text = b"X: y\r\n" + body(i, style)  # its first line must not fold the Received field
                 mail = b"<s@a.test>" + (b" BODY=8BITMIME" if way == "BDAT" or i % 2 else b"")
                 through(mail, [f"<{token}@far.test>".encode()], way, text)
                 m = find_far(f"{token}@far.test")
@@ -220,231 +217,6 @@ def no_hops():
     w.bye()
 
 
-class Hop:
-    """A next hop that says what it is told to; one thread, connections one after the other."""
-
-    def __init__(self, **say):
-        self.say = {"greeting": b"220 hop\r\n", "EHLO": b"250-hop\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE\r\n", "HELO": b"250 hop\r\n", "MAIL": b"250 ok\r\n",
-                    "RCPT": b"250 ok\r\n", "DATA": b"354 go\r\n", "dot": b"250 taken\r\n", "RSET": b"250 ok\r\n", "QUIT": b"221 bye\r\n", "NOOP": b"250 ok\r\n"}
-        self.say.update(say)
-        self.heard = []
-        self.taken = []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
-
-    def serve(self):
-        while True:
-            try:
-                c, _ = self.socket.accept()
-            except OSError:
-                return
-            c.settimeout(20)
-            try:
-                self.talk(c)
-            except OSError:
-                pass
-            c.close()
-
-    def talk(self, c):
-        f = c.makefile("rb")
-        c.sendall(self.say["greeting"])
-        for line in f:
-            self.heard.append(line)
-            verb = line[:4].upper().strip().decode("latin-1")
-            answer = self.say.get(verb, b"500 what\r\n")
-            if callable(answer):
-                answer = answer(line)
-            if answer is None:
-                return
-            c.sendall(answer)
-            if verb == "QUIT":
-                return
-            if verb == "DATA" and answer.startswith(b"354"):
-                text = b""
-                for line in f:
-                    if line == b".\r\n":
-                        break
-                    text += line
-                else:
-                    return
-                self.taken.append(text)
-                if self.say["dot"] is None:
-                    return
-                c.sendall(self.say["dot"])
-
-    def close(self):
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        self.thread.join(5)
-
-
-def heard_from(codes, end=None, **say):
-    """What the relay's client hears, at RCPT or at the end, when its next hop talks like that; and it is not taken unless said so."""
-    def run():
-        hop = Hop(**say)
-        try:
-            with Program("relay", "--via", f"127.0.0.1:{hop.port}", "--hostname", "relay.test") as p:
-                w = Wire(p, timeout=30)
-                w.hello()
-                w.say("MAIL FROM:<s@a.test>", 250)
-                r = w.say("RCPT TO:<r@b.test>", 250, *codes)
-                if r.code < 300:
-                    w.say("DATA", 354)
-                    w.send("Subject: x\r\n\r\ny\r\n.\r\n")
-                    r = w.reply()
-                    if r.code not in codes:
-                        raise Failed(f"{r!r} instead of {codes}")
-                for line in hop.heard:
-                    if not re.match(rb"[A-Z]{4}( [\x21-\x7e ]*)?\r\n$", line):
-                        raise Failed(f"the next hop heard {line!r}")
-                if 250 not in codes:
-                    w.say("RSET", 250)
-                w.nothing_more(0.05)
-                w.bye()
-        finally:
-            hop.close()
-    return run
-
-
-for name, codes, say in [
-        ("refuses a recipient", (550,), {"RCPT": b"550 5.1.1 nobody\r\n"}), ("defers a recipient", (450,), {"RCPT": b"450 4.2.1 later\r\n"}),
-        ("refuses the sender", (550, 553), {"MAIL": b"550 5.7.1 not you\r\n"}), ("refuses DATA", (554,), {"DATA": b"554 5.5.1 no\r\n"}),
-        ("refuses the text", (554,), {"dot": b"554 5.6.0 bad\r\n"}), ("defers the text", (451,), {"dot": b"451 4.3.0 later\r\n"}),
-        ("takes it in two lines", (250,), {"dot": b"250-2.0.0 taken\r\n250 2.0.0 as 1\r\n"}), ("takes it", (250,), {}),
-        ("closes at the end", (451, 450, 421), {"dot": None}), ("closes at RCPT", (451, 450, 421), {"RCPT": None}), ("closes at EHLO and HELO", (451, 450, 421), {"EHLO": None, "HELO": None}),
-        ("is busy", (451, 450, 421), {"greeting": b"421 4.3.2 busy\r\n"}), ("has no mail service", tuple(range(400, 600)), {"greeting": b"554 5.3.2 none\r\n"}),
-        ("knows HELO only", (250,), {"EHLO": b"502 what\r\n"}),
-        ("says what can't be a reply", (451, 450, 421, 554, 502), {"dot": b"hello?\r\n"}), ("says nothing but 250", (250, 451), {"dot": b"250\r\n"}),
-        ("mixes its codes", (451, 450, 421, 554), {"dot": b"250-a\r\n550 b\r\n"}), ("says 354 to the end", tuple(range(400, 600)), {"dot": b"354 more\r\n"}),
-        ("says 250 to DATA", tuple(range(400, 600)), {"DATA": b"250 ok\r\n"}), ("says 220 to RCPT", (220, 250, *range(400, 600)), {"RCPT": b"220 ok\r\n"}),
-        ("puts a CR in its words", (550, 451), {"RCPT": b"550 5.1.1 a\r250 2.0.0 b\r\n"}), ("puts a LF in its words", (550, 451, 450, 421), {"RCPT": b"550 5.1.1 a\n250 2.0.0 b\r\n"}),
-        ("puts a NUL in its words", (550, 451), {"RCPT": b"550 5.1.1 a\0b\r\n"}), ("puts 8 bit and escapes in its words", (550, 451), {"RCPT": b"550 5.1.1 \xff\x1b[2J\x07\r\n"}),
-        ("talks 100 KiB in a line", tuple(range(400, 600)), {"RCPT": b"550 " + b"x" * 100000 + b"\r\n"}), ("talks 20,000 lines", tuple(range(400, 600)), {"RCPT": b"550-x\r\n" * 20000 + b"550 y\r\n"}),
-        ("says its status twice", (550,), {"RCPT": b"550 4.1.1 class\r\n"}), ("speaks of 600", (451, 450, 421, 554), {"RCPT": b"600 what\r\n"}), ("speaks of 099", (451, 450, 421, 554), {"dot": b"099 what\r\n"}),
-        ("closes after 221 too early", (250,), {"QUIT": None})]:
-    case(f"a next hop that {name}", heard_from(codes, **say))
-
-
-@case("a recipient's refusal is its own, and nobody else's mail")
-def one_of_three():
-    hop = Hop(RCPT=lambda line: b"550 5.1.1 nobody\r\n" if b"bad" in line else b"250 ok\r\n")
-    try:
-        with Program("relay", "--via", f"127.0.0.1:{hop.port}") as p:
-            w = Wire(p)
-            w.hello()
-            w.say("MAIL FROM:<s@a.test>", 250)
-            w.say("RCPT TO:<good@b.test>", 250)
-            w.say("RCPT TO:<bad@b.test>", 550)
-            w.say("RCPT TO:<fine@b.test>", 250)
-            w.text(b"x\r\n")
-            w.bye()
-        wanted(len(hop.taken), 1, "mails at the next hop")
-    finally:
-        hop.close()
-
-
-@case("a client that leaves inside its text leaves nothing at the next hop")
-def left_inside():
-    hop = Hop()
-    try:
-        with Program("relay", "--via", f"127.0.0.1:{hop.port}") as p:
-            for way in (b"DATA\r\nhello\r\n", b"BDAT 100 LAST\r\nhello\r\n"):
-                w = Wire(p)
-                w.hello()
-                w.envelope()
-                w.send(way)
-                time.sleep(0.05)
-                w.reset()
-            time.sleep(0.1)
-        wanted(hop.taken, [], "mails at the next hop")
-    finally:
-        hop.close()
-
-
-def gone(how):
-    """Before the final dot upstream the relay looks whether its sender is still there."""
-    def run():
-        def slowly(line):
-            time.sleep(0.6)
-            return b"354 go\r\n"
-        hop = Hop(DATA=slowly)
-        try:
-            with Program("relay", "--via", f"127.0.0.1:{hop.port}") as p:
-                w = Wire(p)
-                w.hello()
-                w.envelope()
-                w.say("DATA", 354)
-                w.send("hello\r\n.\r\n" + ("QUIT\r\n" if how == "half closed" else ""))
-                time.sleep(0.2)
-                if how == "half closed":
-                    w.half_close()
-                    wanted([r.code for r in w.until_end()], [250, 221], "codes")
-                else:
-                    w.reset() if how == "reset" else w.close()
-                    time.sleep(0.8)
-            wanted(len(hop.taken), 1 if how == "half closed" else 0, "mails at the next hop")
-        finally:
-            hop.close()
-    return run
-
-
-for how in ("reset", "half closed"):
-    case(f"the sender has {how} while the next hop thinks", gone(how))
-
-OFFERS = [(b"250 hop\r\n", ["BODY=8BITMIME", "SMTPUTF8", "RET=FULL", "BODY=BINARYMIME"], []),
-          (b"250-hop\r\n250 8BITMIME\r\n", ["SMTPUTF8", "RET=FULL", "BODY=BINARYMIME"], ["BODY=8BITMIME"]),
-          (b"250-hop\r\n250-DSN\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n", ["BODY=BINARYMIME"], ["RET=FULL", "SMTPUTF8", "BODY=8BITMIME"]),
-          (b"250-hop\r\n250 BINARYMIME\r\n", ["BODY=BINARYMIME", "SMTPUTF8"], [])]
-for number, (answer, never, taken) in enumerate(OFFERS):
-    def offered(answer=answer, never=never, taken=taken):
-        """The relay offers what its next hop offers, and sends no parameter that was not offered."""
-        hop = Hop(EHLO=answer)
-        try:
-            with Program("relay", "--via", f"127.0.0.1:{hop.port}") as p:
-                for parameter in taken + never:
-                    w = Wire(p)
-                    words = w.hello().text().split("\n")
-                    wanted(parameter.split("=")[-1] in words or (parameter.startswith("RET") and "DSN" in words), parameter in taken, f"{parameter} in EHLO")
-                    w.say("MAIL FROM:<s@a.test> " + parameter, 250 if parameter in taken else 555, 501, 504, 555)
-                    if parameter in taken:
-                        w.say("RCPT TO:<r@b.test>", 250)
-                        w.text(b"x\r\n")
-                    w.bye()
-                w = Wire(p)
-                w.hello()
-                w.envelope()
-                w.text(b"8 bit: \xe4\r\n", 250, 554, 550)
-                w.bye()
-            for line in hop.heard:
-                if line.startswith(b"MAIL"):
-                    for word in line.split()[2:]:
-                        word = word.decode().replace("BODY=8BITMIME", "8BITMIME").replace("RET=FULL", "DSN").split("=")[0]
-                        if word not in answer.decode():
-                            raise Failed(f"the next hop heard {line!r}, and offered {answer!r}")
-        finally:
-            hop.close()
-    case(f"the relay offers what the next hop offers, {number + 1}", offered)
-
-
-@case("a next hop with less room than the mail needs")
-def less_room():
-    hop = Hop(EHLO=b"250-hop\r\n250 SIZE 1000\r\n", MAIL=lambda line: b"552 5.3.4 too big\r\n" if b"SIZE=5000" in line else b"250 ok\r\n")
-    try:
-        with Program("relay", "--via", f"127.0.0.1:{hop.port}") as p:
-            w = Wire(p)
-            w.hello()
-            if w.say("MAIL FROM:<s@a.test> SIZE=5000", 250, 552).code == 250:
-                w.say("RCPT TO:<r@b.test>", 552)
-            w.say("RSET", 250)
-            w.envelope()
-            w.text(b"x" * 5000 + b"\r\n", 250, 552)
-            w.bye()
-    finally:
-        hop.close()
-
-
 for listen in ("[::1]:0", "localhost:0", "[::]:0", "unix:", "0.0.0.0:0"):
     def listens(listen=listen):
         """Every kind of address; a client over the IPv4 half of [::] is the IPv4 client it is."""
@@ -475,24 +247,6 @@ for listen in ("[::1]:0", "localhost:0", "[::]:0", "unix:", "0.0.0.0:0"):
         box.program.stop()
         wanted(len(box.mails()), 1 if path else 2, "mails")
     case(f"listens on {listen}", listens)
-
-
-@case("a dead next hop is a deferral")
-def dead():
-    s = socket.socket()
-    s.bind(("127.0.0.1", 0))  # not listening
-    with Program("relay", "--via", f"127.0.0.1:{s.getsockname()[1]}") as p:
-        w = Wire(p)
-        w.hello()
-        w.say("MAIL FROM:<s@a.test>", 250, 451)
-        code = w.say("RCPT TO:<r@b.test>", 250, 451, 450, 421).code
-        if code == 250:
-            w.say("DATA", 354)
-            w.send("x\r\n.\r\n")
-            w.expect(451, 450, 421)
-        w.say("RSET", 250)
-        w.bye()
-    s.close()
 
 
 @case("strangers are not relayed")
@@ -558,6 +312,27 @@ def big(megabytes, limit, keep, line, deep=("--max-size", "0")):
 
 case("100 MiB are saved in less than 64 MiB of memory", lambda: big(100, 64 << 20, True, b"." + b"m" * 70))
 case("100 MiB are sunk in less than 32 MiB of memory", lambda: big(100, 32 << 20, False, b"m" * 70))
+for delta in (-1, 0, 1):
+    for way in ("DATA", "BDAT"):
+        def spooled(delta=delta, way=way):
+            """Around the size from which a message is in a file and no longer in memory (16 MiB by default), through both programs."""
+            n = (16 << 20) + delta
+            text = (b"." + b"s" * 61 + b"\r\n") * (n // 64 - 1)
+            text += b"e" * (n - len(text) - 2) + b"\r\n"
+            token = unique("far")
+            for where, find in ((sink(), lambda: sink().text(sink().mails(w.name)[0])), (relay(), lambda: without_received(far().text(find_far(f"{token}@far.test")))[0])):
+                w = Wire(where)
+                w.hello()
+                w.envelope("FROM:<s@a.test>", f"TO:<{token}@far.test>")
+                if way == "DATA":
+                    w.text(text)
+                else:
+                    w.send(b"BDAT %d LAST\r\n" % n + text)
+                    w.expect(250)
+                w.bye()
+                wanted(find(), text, "text")
+        case(f"16 MiB {delta:+d} by {way}", spooled)
+
 case("30 MiB in one line", lambda: one_line())
 
 
