@@ -36,6 +36,9 @@ void check(const Relay::Options& o) {
     if (!clean(o.hostname) || o.hostname.size() > 255)
         throw std::invalid_argument("Relay::Options: hostname: " + o.hostname);
     if (o.total.count() <= 0) throw std::invalid_argument("Relay::Options: total is not positive");
+    const auto& p = o.patience;
+    for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit})
+        if (t.count() <= 0) throw std::invalid_argument("Relay::Options: patience is not positive");
     if (!o.host.empty()) Endpoint::parse(o.host, 25);
 }
 
@@ -52,20 +55,29 @@ std::string date(std::time_t when) {
     return text;
 }
 
+// 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we do not.
+Reply passed_on(Reply reply) {
+    if (reply.code == 421) reply.code = 451;
+    return reply;
+}
+
 // A transaction opened at the next hop while the client is still naming recipients.
 struct Ahead {
     Session session;
-    Reply mail;                      // to MAIL; while it is no, every recipient hears it
-    std::vector<std::uint64_t> ids;  // of the recipients it has accepted
+    Reply mail;  // to MAIL; while it is no, every recipient hears it
+    Sender from;
+    std::vector<Recipient> to;  // those that it has accepted
     std::vector<Reply> replies;
     Ahead(const Endpoint& host, const std::string& hostname, const Patience& p, Deadline end)
         : session(host, hostname, p, end) {}
 };
 using AheadPointer = std::shared_ptr<Ahead>;
 
-// Whether it is just these recipients that the next hop has accepted.
-bool fits(const Ahead& ahead, const std::vector<Recipient>& to) {
-    return !ahead.session.failed() && std::ranges::equal(to, ahead.ids, {}, &Recipient::id);
+// Whether it is just this that the next hop has accepted: the program may have changed its mind since.
+bool fits(const Ahead& ahead, const Sender& from, const std::vector<Recipient>& to) {
+    const auto same = [](const Recipient& a, const Recipient& b) { return a.id == b.id && a.str() == b.str(); };
+    return !ahead.session.failed() && ahead.from.str() == from.str() && ahead.from.body == from.body &&
+           std::ranges::equal(to, ahead.to, same);
 }
 
 Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
@@ -78,6 +90,7 @@ Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
         auto ahead = std::make_shared<Ahead>(Endpoint::parse(o.host, 25), our_name(o, e.client.options().hostname),
                                              o.patience, Clock::now() + o.total);
         baggage = ahead;
+        ahead->from = e.client.FROM;
         std::vector<Reply> first;
         // SIZE is what the client said: the octets themselves have not come yet.
         const auto size = e.client.FROM.size.value_or(0);
@@ -86,7 +99,7 @@ Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
     }
     if (!reply.positive()) return reply;
     auto& ahead = **std::any_cast<AheadPointer>(&baggage);
-    ahead.ids.push_back(e.recipient.id);
+    ahead.to.push_back(e.recipient);
     ahead.replies.push_back(reply);
     return reply;
 }
@@ -95,15 +108,21 @@ Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
 
 std::string received_field(const Message& message, const std::string& hostname) {
     const auto& t = message.trace();
+    // Whatever a hook made of a name, it stays one word of one line.
+    const auto word = [](std::string text) {
+        std::ranges::replace_if(
+            text, [](unsigned char c) { return c <= 32 || c == 127 || c == '(' || c == ')'; }, '?');
+        return text;
+    };
     std::string out = "Received: ";
     if (!t.helo.empty()) {
         const auto& ip = t.peer.host;
         const bool v6 = ip.find(':') != ip.npos;
-        out += "from " + t.helo;
+        out += "from " + word(t.helo);
         out += ip.empty() || t.peer.local() ? " (local)" : " ([" + (v6 ? "IPv6:" + ip : ip) + "])";
         out += "\r\n\t";
     }
-    out += "by " + (t.hostname.empty() ? hostname : t.hostname);
+    out += "by " + word(t.hostname.empty() ? hostname : t.hostname);
     if (!t.protocol.empty()) out += " with " + t.protocol;
     if (!message.id().empty()) out += " id " + message.id();
     out += ";\r\n\t" + date(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
@@ -127,7 +146,7 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
         all(too_many_hops, "");
     } else if (!to.empty()) {
         const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
-        if (ahead && fits(**ahead, to)) {
+        if (ahead && fits(**ahead, from, to)) {
             (*ahead)->session.extend(Clock::now() + options.total);
             deliver((*ahead)->session, &(*ahead)->replies, from, to, message, options);
         } else {
@@ -136,7 +155,7 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
             deliver(session, nullptr, from, to, message, options);
         }
     }
-    for (const auto& r : results_) custody.settle(r.recipient, r.reply);
+    for (const auto& r : results_) custody.settle(r.recipient, passed_on(r.reply));
 }
 
 void Relay::all(const Reply& reply, const std::string& host) {
@@ -179,7 +198,7 @@ void Relay::attach(Server& server, const Options& options) {
         const auto& to = e.client.TO;
         if (options.one_domain && !to.empty() && !same_text(to.front().domain, e.recipient.domain))
             e.reply = {452, "4.5.3", "One domain a transaction"};
-        else if (options.at_rcpt) e.reply = options.host.empty() ? no_route : ask_ahead(e, options);
+        else if (options.at_rcpt) e.reply = options.host.empty() ? no_route : passed_on(ask_ahead(e, options));
     });
 }
 

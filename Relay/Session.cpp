@@ -93,7 +93,7 @@ Reply Session::fail(Reply reply) {
     return reply;
 }
 
-Reply Session::read_reply(Deadline deadline) {
+Reply Session::read_reply(Deadline deadline, bool go_on) {
     if (failure_) return *failure_;
     Reply reply{0, "", ""};
     for (int lines = 0; lines < most_lines; ++lines) {
@@ -123,15 +123,25 @@ Reply Session::read_reply(Deadline deadline) {
         reply.text.append(text);
         if (!last) continue;
         if (code == 421) fail(reply);
+        // 354 says go on; nothing but DATA has anything to go on with.
+        if (code >= 300 && code < 400 && !(go_on && code == 354)) return fail(reply);
         return reply;
     }
     return fail({451, "4.5.0", host_ + " sent a reply without an end"});
 }
 
-Reply Session::command(const std::string& line, std::chrono::seconds patience) {
-    if (failure_) return *failure_;
+Reply Session::command(const std::string& line, std::chrono::seconds patience, bool go_on) {
+    if (failure_ || out_of_step()) return *failure_;
     connection_.out().append(line).append("\r\n");
-    return read_reply(until(patience));
+    return read_reply(until(patience), go_on);
+}
+
+// Who answers before he is asked can't be understood any more: the next reply may be to anything.
+bool Session::out_of_step() {
+    if (!connection_.readable()) return false;
+    const auto reply = read_reply(until(std::chrono::seconds(1)));
+    if (!failure_) fail(reply.positive() ? Reply{451, "4.5.0", host_ + " answers before it is asked"} : reply);
+    return true;
 }
 
 // ---- the envelope ----
@@ -186,6 +196,7 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
             for (const auto& r : to) replies.push_back(rcpt(r));
         return reply;
     }
+    if (out_of_step()) return *failure_;
     auto& out = connection_.out();
     out.append(mail_line(from, size)).append("\r\n");
     for (const auto& r : to)
@@ -251,19 +262,20 @@ Reply Session::data(const std::string& head, const Message& message, bool binary
     if (failure_) return *failure_;
     try {
         if (binary) {
+            if (out_of_step()) return *failure_;
             if (!send_chunk(head, message)) return fail(message.sender_present() ? lost : gone);
             return read_reply(until(patience_.data_end));
         }
         if (message.bare_line_ends())
             return {554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
-        const auto go = command("DATA", patience_.data);
+        const auto go = command("DATA", patience_.data, true);
         if (go.code != 354) return go.positive() ? fail(go) : go;
         if (!send_text(head, message)) return fail(lost);
         if (!message.sender_present()) return fail(gone);
+        if (out_of_step()) return *failure_;
         connection_.out() += ".\r\n";
         if (!connection_.flush(until(patience_.block))) return fail(lost);
-        const auto reply = read_reply(until(patience_.data_end));
-        return reply.code >= 300 && reply.code < 400 ? fail(reply) : reply;
+        return read_reply(until(patience_.data_end));
     } catch (
         const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
         return fail({451, "4.3.0", e.what()});

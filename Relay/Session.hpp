@@ -70,9 +70,10 @@ public:
     void quit();
 
 private:
-    Reply command(const std::string& line, std::chrono::seconds patience);
-    Reply read_reply(Deadline);
+    Reply command(const std::string& line, std::chrono::seconds patience, bool go_on = false);
+    Reply read_reply(Deadline, bool go_on = false);
     Reply fail(Reply);
+    bool out_of_step();
     bool send_text(const std::string& head, const Message&);
     bool send_chunk(const std::string& head, const Message&);
     void hello(const std::string& hostname, const Patience&);

@@ -211,7 +211,7 @@ void Server::Client::converse() {
         const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
         if (error && o.max_errors > 0 && ++errors_ > o.max_errors)
             return goodbye({421, "4.7.0", o.hostname + " Too many errors"});
-        if (hang_up_) return goodbye(*reply);
+        if (hang_up_ || reply->code == 421) return goodbye(*reply);  // RFC 5321 3.8: 421 says that we close
         say(*reply);
     }
 }
@@ -309,7 +309,7 @@ void Server::Client::conclude() {
     const bool mixed = custody.mixed();
     custody.close();
     content_->sender_present = nullptr;
-    if (hang_up_) goodbye(verdict);
+    if (hang_up_ || verdict.code == 421) goodbye(verdict);
     else say(verdict);
     if (mixed) trouble("some recipients were taken, others refused; the sender heard: " + verdict.str());
 }

@@ -166,7 +166,10 @@ void Connection::park() {
 Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
     for (;;) {
         const bool stop = stopping();
-        if (stop && heed_stop) return Got::stopped;
+        if (stop && heed_stop) {
+            pollfd in{in_, POLLIN, 0};  // who has begun a command is not idle
+            return poll(&in, 1, 0) > 0 ? Got::data : Got::stopped;
+        }
         const auto end = stop ? std::min(deadline, shared->drained()) : deadline;
         pollfd fds[2] = {{in_, POLLIN, 0}, {shared && !stop ? shared->stop_fd : -1, POLLIN, 0}};
         const int n = poll(fds, 2, milliseconds_until(end));
@@ -182,11 +185,9 @@ Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t&
     bool silent = false;
     for (;;) {
         const auto now = Clock::now();
-        if (stopping()) {
-            if (heed_stop) return Got::stopped;
-            if (now >= shared->drained()) return Got::end;
-        }
-        const bool wait_inside = blocking_ && !silent && deadline - now > slice;
+        const bool stop = stopping();
+        if (stop && now >= shared->drained()) return Got::end;
+        const bool wait_inside = blocking_ && !silent && !(stop && heed_stop) && deadline - now > slice;
         if (!wait_inside) {
             const auto ready = poll_input(deadline, heed_stop);
             if (ready != Got::data) return ready;
@@ -336,6 +337,11 @@ bool Connection::flush(Deadline deadline) {
 
 bool Connection::send(std::string_view octets, Deadline deadline) {
     return flush(deadline) && send_raw(octets.data(), octets.size(), deadline);
+}
+
+bool Connection::readable() const {
+    pollfd in{in_, POLLIN, 0};
+    return begin_ < end_ || poll(&in, 1, 0) > 0;
 }
 
 bool Connection::peer_gone() const {

@@ -69,6 +69,8 @@ public:
     bool send(std::string_view octets, Deadline);
     bool broken() const { return broken_; }
 
+    // Whether there is something to read now, if only the end.
+    bool readable() const;
     // Whether the other side has closed its direction or is gone, and nothing it sent waits to be read.
     bool peer_gone() const;
 

@@ -47,7 +47,7 @@ struct Options {
     seconds data_timeout{1800};         // for a whole body
     seconds session_timeout{0};         // for a whole session; 0: none
     std::uint64_t min_data_rate = 128;  // octets a second of a body, in the mean, after `data_grace`; 0: none
-    seconds data_grace{60};
+    seconds data_grace{180};
 
     // Where bodies are. A message up to `spool_above` is in memory, a larger one in an unnamed file in `spool_dir`.
     // `memory` is what the bodies of all sessions of a server may hold together in this process: over it they are

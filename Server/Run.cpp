@@ -308,8 +308,11 @@ void Server::run_processes(const Handler& handler, const Run& how) {
             if (!connection) continue;
             reap();
             if (how.limit > 0 && children.size() >= how.limit) {
-                poll(nullptr, 0, 1);  // who has just closed his connection may still be on his way out
-                reap();
+                // Who has just closed his connection may still be on his way out.
+                for (int i = 0; i < 5 && children.size() >= how.limit; ++i) {
+                    poll(nullptr, 0, 1);
+                    reap();
+                }
             }
             if (how.limit > 0 && children.size() >= how.limit) {
                 turn_away(std::move(connection), busy);

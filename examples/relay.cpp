@@ -1,30 +1,45 @@
 // relay -- hands every mail of trusted clients to a smart host, while the client waits; offers what the smart host
 // offers.
 #include <Net/SMTP/Server.hpp>
+#include <condition_variable>
 #include <mutex>
 
 #include "arguments.hpp"
 
 using namespace Net::SMTP;
 
-// What the next hop offers, asked again after a minute, or sooner while it can't be reached.
+// What the next hop offers, asked again after a minute, or sooner while it can't be reached. One asks; who comes
+// meanwhile goes by the last answer, or waits for the first.
 class Asked {
 public:
     explicit Asked(Relay::Options via) : via_(std::move(via)) { via_.total = std::chrono::seconds(5); }
     Extensions operator()() {
-        std::lock_guard lock(mutex_);
-        const auto now = std::chrono::steady_clock::now();
-        if (now < good_until_) return offer_;
-        Reply failure;
-        const auto offer = Relay::offered(via_, &failure);
+        std::unique_lock lock(mutex_);
+        if (asking_) answered_.wait(lock, [&] { return ever_ || !asking_; });
+        if (asking_ || std::chrono::steady_clock::now() < good_until_) return offer_;
+        asking_ = true;
+        lock.unlock();
+        Reply failure{451, "4.3.0", "Asking was not finished"};
+        Offer offer;
+        try {
+            offer = Relay::offered(via_, &failure);
+        } catch (const std::exception&) {
+            // as good as no answer
+        }
+        lock.lock();
         if (failure.positive()) offer_ = offer.extensions;
-        good_until_ = now + std::chrono::seconds(failure.positive() ? 60 : 1);
+        good_until_ = std::chrono::steady_clock::now() + std::chrono::seconds(failure.positive() ? 60 : 1);
+        ever_ = true;
+        asking_ = false;
+        answered_.notify_all();
         return offer_;
     }
 
 private:
     Relay::Options via_;
     std::mutex mutex_;
+    std::condition_variable answered_;
+    bool ever_ = false, asking_ = false;
     Extensions offer_{false, false, false, false, false, false, false, false};
     std::chrono::steady_clock::time_point good_until_{};
 };

@@ -1,7 +1,5 @@
 // relay -- a message on its way to the next hop: the octets of the wire, the recipients, and what the sender hears of
 // it.
-#include <regex>
-
 #include "dialogue.hpp"
 #include "next_hop.hpp"
 
@@ -35,11 +33,20 @@ TEST_CASE("a mail reaches the next hop octet for octet, and its sender hears 250
     const std::string size = std::to_string(heard.text.size() - 1);  // a dot was doubled
     CHECK(heard.commands == Lines{"EHLO relay.test", "MAIL FROM:<a@b> SIZE=" + size, "RCPT TO:<one@d>",
                                   "RCPT TO:<two@d>", "DATA", ".", "QUIT"});
-    const std::regex expected(
-        "Received: from me \\(local\\)\r\n\tby mx\\.test with ESMTP id [0-9A-Z]{13}-1;\r\n"
-        "\t(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \\d{1,2} [A-Z][a-z]{2} 20\\d\\d \\d\\d:\\d\\d:\\d\\d \\+0000\r\n"
-        "Subject: x\r\n\r\n\\.\\.y\r\n");
-    CHECK(std::regex_match(heard.text, expected));
+    // Digits and capitals of the id, and all that changes in the date, as their kind.
+    auto shape = heard.text;
+    const auto id = shape.find(" id ") + 4, date = shape.find(";\r\n\t") + 4, end = shape.find("\r\n", date);
+    REQUIRE((id < date && date < end && end != shape.npos));
+    for (auto i = id; i < end; ++i) {
+        if (i == date) i += 4;  // the name of the day and its comma
+        if (shape[i] >= '0' && shape[i] <= '9') shape[i] = '0';
+        else if (i < date && shape[i] >= 'A' && shape[i] <= 'Z') shape[i] = '0';
+    }
+    shape.replace(date, 3, "Day");
+    shape.replace(shape.find(" 0000 ", date) - 3, 3, "Mon");
+    const auto day = shape.find(" 00 Mon") == shape.npos ? " 0 Mon" : " 00 Mon";
+    CHECK(shape == std::string("Received: from me (local)\r\n\tby mx.test with ESMTP id 0000000000000-0;\r\n\tDay,") +
+                       day + " 0000 00:00:00 +0000\r\nSubject: x\r\n\r\n..y\r\n");
 }
 
 TEST_CASE("a mail over TCP tells in Received where it came from") {

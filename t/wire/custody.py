@@ -245,6 +245,42 @@ for mode, fault in (("thread", "clone,clone3:error=EAGAIN:when=1..2"), ("process
     case(f"{fault.split(':')[0]} fails, {mode}: 421 for that client", no_thread)
 
 
+for program, arguments in (("sink", ("--keep",)), ("sink", ("--mode", "process")), ("relay", None)):
+    def starved(program=program, arguments=arguments):
+        """Not one page from the system for a while: 4xx, or closed, for those who come then; the server lives, and so do they who come later (RELIABILITY 5)."""
+        if harness.SANITIZED:
+            raise Skip("a sanitizer's own memory would fail")
+        far = Program("sink")
+        with Program(program, *(arguments or ("--via", f"127.0.0.1:{far.port}"))) as p:
+            healthy(p.port)
+            now = p.status("VmSize")
+            resource.prlimit(p.pid, resource.RLIMIT_AS, (now, resource.RLIM_INFINITY))
+            try:
+                for size in (10, 300, 30000, 10 ** 6) * 3:
+                    wires = []
+                    for _ in range(6):
+                        s = socket.create_connection(("127.0.0.1", p.port))
+                        s.settimeout(10)
+                        wires.append(s)
+                    for s in wires:
+                        try:
+                            s.sendall(b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n" + b"NOOP " + b"x" * 1500 + b"\r\nDATA\r\n" +
+                                      b"m" * size + b"\r\n.\r\nQUIT\r\n")
+                            while s.recv(65536):
+                                pass
+                        except OSError:
+                            pass
+                        s.close()
+                    if not p.alive():
+                        raise Failed(f"it died of {size} octets without memory: {p.stderr()[-500:]}")
+            finally:
+                if p.alive():
+                    resource.prlimit(p.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            healthy(p.port)
+        far.stop()
+    case(f"no memory from the system for a while: {program} {' '.join(arguments or ())}".strip(), starved)
+
+
 @case("ids are unlike in 200 processes at once, and no child is left behind")
 def processes():
     box = Box("--mode", "process")
