@@ -114,7 +114,7 @@ Reply Session::read_reply(Deadline deadline, bool go_on) {
         auto text = line.substr(std::min<std::size_t>(4, line.size()));
         const auto blank = std::min(text.find(' '), text.size());
         const auto status = text.substr(0, blank);
-        if (offer_.extensions.enhanced_status_codes && valid_status(status)) {
+        if (valid_status(status)) {
             reply.status.assign(status);
             reply.status[0] = line[0];  // RFC 2034 4: the class is the code's; who contradicts himself means the code
             text.remove_prefix(std::min(blank + 1, text.size()));

@@ -41,8 +41,6 @@ using namespace std::chrono_literals;
 // Threads that wait for a connection beyond these end themselves.
 constexpr std::size_t most_spare = 64;
 
-const Reply busy{421, "4.3.2", "Too busy, try again later"};
-
 void signal_event(int fd) {
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto n = write(fd, &one, sizeof one);
@@ -57,11 +55,9 @@ bool other_threads() {
     return n > 1;
 }
 
-// Says why and leaves. It waits for nothing: a flood of those turned away must not hold up who may come in.
-void turn_away(Connection connection, const Reply& reply) {
-    reply.append_to(connection.out());
-    connection.flush(Clock::now());
-}
+// Says why and leaves. It needs no memory and waits for nothing: a flood of those turned away must not hold up who may
+// come in.
+void turn_away(Connection connection) { connection.send("421 4.3.2 Too busy, try again later\r\n", Clock::now()); }
 
 }  // namespace
 
@@ -242,8 +238,12 @@ void Server::Crew::work(std::size_t socket) {
             }
             ++serving;
         }
-        if (refuse) turn_away(std::move(connection), busy);
-        else server.serve(std::move(connection), handler);
+        try {
+            if (refuse) turn_away(std::move(connection));
+            else server.serve(std::move(connection), handler);
+        } catch (const std::bad_alloc&) {
+            // Not even for the telling of it. The connection is closed, nothing was promised.
+        }
         std::lock_guard lock(mutex);
         --serving;
         if (server.closed_ || idle[socket] >= most_spare) return;
@@ -270,16 +270,17 @@ void Server::run_threads(const Handler& handler, const Run& how) {
     shared_->trim_stack = how.stack / 2 / 4096 * 4096;
 #endif
     std::unique_lock lock(crew.mutex);
-    bool manned = !closed_;
-    for (std::size_t i = 0; manned && i < sockets_.size(); ++i) manned = crew.enlist(i);
-    lock.unlock();
-    if (!manned && !closed_) {
-        stop();
+    // Without its first thread a socket is deaf; what the system lacks now it may have in a moment.
+    for (std::size_t i = 0; i < sockets_.size() && !closed_;) {
+        if (crew.enlist(i)) {
+            ++i;
+            continue;
+        }
+        lock.unlock();
+        pause(100);
         lock.lock();
-        crew.changed.wait(lock, [&] { return crew.threads == 0; });
-        crew.join_ended(lock);
-        throw std::system_error(EAGAIN, std::generic_category(), "run: no thread could be started");
     }
+    lock.unlock();
 
     while (!closed_) pause(-1);
 
@@ -315,12 +316,12 @@ void Server::run_processes(const Handler& handler, const Run& how) {
                 }
             }
             if (how.limit > 0 && children.size() >= how.limit) {
-                turn_away(std::move(connection), busy);
+                turn_away(std::move(connection));
                 continue;
             }
             const pid_t child = fork();
             if (child < 0) {
-                turn_away(std::move(connection), busy);
+                turn_away(std::move(connection));
             } else if (child == 0) {
                 shared_->forked = true;
                 close();
