@@ -56,8 +56,11 @@ $(B)/o/%.o: %.cpp | build/include/Net/SMTP
 	$(call say,compile)
 	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(CPPFLAGS) $(include) -MMD -MP -c $< -o $@
 
-# doctest's own main is slow to optimize and gains nothing by it.
-$(B)/o/t/main.o: CXXFLAGS += -O0
+# Tests are slow to optimize, above all under a sanitizer, and gain nothing by it. What measures does.
+$(B)/o/t/%.o: CXXFLAGS := -O0 -g1
+$(B)/o/t/bench/%.o: CXXFLAGS := -O2 -g
+
+.SECONDARY:
 
 # A file that has gone must leave the archive too: it is made anew when the list changes.
 $(shell mkdir -p $(B); echo '$(objects)' | cmp -s - $(B)/objects.list || echo '$(objects)' > $(B)/objects.list)
@@ -81,7 +84,7 @@ $(B)/examples/%: $(B)/o/examples/%.o $(static)
 $(B)/t/check: $(tests) $(static)
 	@mkdir -p $(@D)
 	$(call say,link)
-	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(tests) $(static) -o $@ $(LDFLAGS)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(tests) $(static) -o $@ $(LDFLAGS) -lPocoNet -lPocoFoundation
 
 $(B)/bench/%: $(B)/o/t/bench/%.o $(static)
 	@mkdir -p $(@D)

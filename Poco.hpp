@@ -11,8 +11,9 @@
 
 namespace Net::SMTP {
 
-// A Connection on a copy (dup) of the socket's descriptor; the Poco socket stays what and whose it was. Don't use both
-// at once. std::system_error when the socket is not connected.
+// A Connection on a copy (dup) of the socket's descriptor; the Poco socket stays the caller's. Both are
+// one connection: don't talk on both at once, and when the session ends it, it is ended. std::system_error when the
+// socket is not connected.
 inline Connection connection(const Poco::Net::StreamSocket& socket) {
     const int fd = fcntl(socket.impl()->sockfd(), F_DUPFD_CLOEXEC, 0);
     if (fd < 0) throw std::system_error(errno, std::generic_category(), "connection of a Poco socket");

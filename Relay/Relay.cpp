@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "../Server/Client.hpp"
+#include "../Server/Content.hpp"
 #include "../Server/Event.hpp"
 
 namespace Net::SMTP {
@@ -136,7 +137,7 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
     check(options);
     auto& custody = message.custody();
     custody.begin(to);
-    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, ""});
+    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", false});
 
     if (options.host.empty()) {
         all(no_route, "");
@@ -167,6 +168,8 @@ void Relay::all(const Reply& reply, const std::string& host) {
 
 void Relay::deliver(Session& session, const std::vector<Reply>* asked, const Sender& from,
                     const std::vector<Recipient>& to, const Message& message, const Options& options) {
+    // A server that ends waits for us no longer than for anybody.
+    if (const auto content = message.content()) session.heed(content->shared);
     const auto head = options.received ? received_field(message, our_name(options, "")) : std::string();
     std::vector<Reply> replies;
     if (asked) {
@@ -185,6 +188,7 @@ void Relay::deliver(Session& session, const std::vector<Reply>* asked, const Sen
         session.reset();
     } else {
         all(session.data(head, message, from.body == BodyType::binary_mime), session.host());
+        for (auto& r : results_) r.in_doubt = session.in_doubt();
     }
     session.quit();
 }

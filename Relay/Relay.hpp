@@ -35,8 +35,9 @@ public:
 
     struct Result {
         Recipient recipient;
-        Reply reply;       // the next hop's, or ours when it did not get that far
-        std::string host;  // who said it; empty when nobody was asked
+        Reply reply;            // the next hop's, or ours when it did not get that far
+        std::string host;       // who said it, or could not be reached (451 4.4.1); empty when there was nobody to ask
+        bool in_doubt = false;  // the end was sent and no answer came: the next hop may have the mail (RFC 1047)
         bool delivered() const { return reply.positive(); }
     };
 

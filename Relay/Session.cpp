@@ -256,6 +256,12 @@ bool Session::send_chunk(const std::string& head, const Message& message) {
     return true;
 }
 
+Reply Session::end_reply() {
+    auto reply = read_reply(until(patience_.data_end));
+    in_doubt_ = failure_ && reply.code != 421;
+    return reply;
+}
+
 Reply Session::data(const std::string& head, const Message& message, bool binary) {
     const Reply gone{451, "4.4.2", "The sender has gone before the end"};
     const Reply lost{451, "4.4.2", "Connection to " + host_ + " lost while sending the message"};
@@ -264,7 +270,8 @@ Reply Session::data(const std::string& head, const Message& message, bool binary
         if (binary) {
             if (out_of_step()) return *failure_;
             if (!send_chunk(head, message)) return fail(message.sender_present() ? lost : gone);
-            return read_reply(until(patience_.data_end));
+            in_doubt_ = true;
+            return end_reply();
         }
         if (message.bare_line_ends())
             return {554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
@@ -273,9 +280,10 @@ Reply Session::data(const std::string& head, const Message& message, bool binary
         if (!send_text(head, message)) return fail(lost);
         if (!message.sender_present()) return fail(gone);
         if (out_of_step()) return *failure_;
+        in_doubt_ = true;
         connection_.out() += ".\r\n";
         if (!connection_.flush(until(patience_.block))) return fail(lost);
-        return read_reply(until(patience_.data_end));
+        return end_reply();
     } catch (
         const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
         return fail({451, "4.3.0", e.what()});

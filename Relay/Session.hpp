@@ -52,6 +52,10 @@ public:
     const std::string& host() const { return host_; }
     // A new end of all patience.
     void extend(Deadline end) { end_ = end; }
+    // Ends its waits when the drain of that server does.
+    void heed(std::shared_ptr<Shared> server) { connection_.shared = std::move(server); }
+    // Whether the end of a message was sent and no answer to it came.
+    bool in_doubt() const { return in_doubt_; }
 
     // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive
     // one `replies` has one for each recipient. What can't be sent without harm is refused here: an address that is
@@ -74,6 +78,7 @@ private:
     Reply read_reply(Deadline, bool go_on = false);
     Reply fail(Reply);
     bool out_of_step();
+    Reply end_reply();
     bool send_text(const std::string& head, const Message&);
     bool send_chunk(const std::string& head, const Message&);
     void hello(const std::string& hostname, const Patience&);
@@ -88,7 +93,7 @@ private:
     Deadline end_;
     Connection connection_;
     Offer offer_;
-    bool esmtp_ = false, utf8_ = false;
+    bool esmtp_ = false, utf8_ = false, in_doubt_ = false;
     std::optional<Reply> failure_;
 };
 

@@ -94,7 +94,8 @@ void Body::refuse(Reply reply) {
 Deadline Body::deadline() const {
     auto d = std::min({Clock::now() + options_.block_timeout, started_ + options_.data_timeout, session_end_});
     if (options_.min_data_rate > 0) {
-        const auto earned = std::chrono::milliseconds(received_ / options_.min_data_rate * 1000);
+        constexpr std::uint64_t year = 365 * 86400;  // more would not fit into the clock
+        const std::chrono::seconds earned(std::min(received_ / options_.min_data_rate, year));
         d = std::min(d, started_ + options_.data_grace + earned);
     }
     return d;

@@ -16,17 +16,19 @@
 
 namespace Net::SMTP {
 
+// How the reading of a text or a chunk ended.
+enum class BodyEnding {
+    read,   // to its end; see refusal()
+    lost,   // the peer has gone before the end
+    slow,   // a deadline or the minimum rate was missed
+    flood,  // refused, and more than Options::drain came all the same: give up
+};
+
 // One message on its way in. What is refused is still read to its end, so that no octet of it is taken for a command.
 // Whatever happens the sink hears end() once. Belongs to the session's thread.
 class Body {
 public:
-    // How the reading of a text or a chunk ended.
-    enum class Ending {
-        read,   // to its end; see refusal()
-        lost,   // the peer has gone before the end
-        slow,   // a deadline or the minimum rate was missed
-        flood,  // refused, and more than Options::drain came all the same: give up
-    };
+    using Ending = BodyEnding;
 
     Body(Connection&, const Options&, std::shared_ptr<Content>, std::shared_ptr<Sink>, Deadline session_end);
     ~Body();

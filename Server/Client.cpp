@@ -311,7 +311,7 @@ void Server::Client::conclude() {
     content_->sender_present = nullptr;
     if (hang_up_ || verdict.code == 421) goodbye(verdict);
     else say(verdict);
-    if (mixed) trouble("some recipients were taken, others refused; the sender heard: " + verdict.str());
+    if (mixed) trouble("some recipients were taken, others not; the sender heard: " + verdict.str());
 }
 
 }  // namespace Net::SMTP

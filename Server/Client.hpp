@@ -20,6 +20,7 @@
 namespace Net::SMTP {
 
 class Body;
+enum class BodyEnding;
 
 // The dialogue with one client (RFC 821, 2821, 5321). Nothing is written before the first process(). Belongs to one
 // thread; it can't be copied or moved. Nothing a client sends makes a member throw.
@@ -109,7 +110,7 @@ private:
     bool start_body();
     Answer end_body();
     Answer waste(std::uint64_t size, const Reply& refusal);
-    Answer body_failed(int ending);
+    Answer body_failed(BodyEnding);
     void give(const Reply& verdict);
     void conclude();
     void reset();

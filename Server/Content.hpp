@@ -40,6 +40,8 @@ private:
     int fd_ = -1;
 };
 
+struct Shared;
+
 struct Content {
     explicit Content(std::shared_ptr<Budget> budget) : block(std::move(budget)) {}
     ~Content();
@@ -53,6 +55,7 @@ struct Content {
     std::uint64_t size = 0;
     std::optional<bool> bare;  // holds a lone CR or LF
 
+    std::shared_ptr<Shared> shared;  // of the server it came through, if any
     std::shared_ptr<const Trace> trace;
     std::string id;
     std::time_t received_at = 0;

@@ -53,7 +53,8 @@ public:
     bool sunk() const;
 
     // The value of the first header field of that name (any case), unfolded: without its line ends, trimmed. Octets as
-    // they are, not decoded. Looks at the first MiB of the header section only.
+    // they are, not decoded; nothing of a message that went into a sink. Looks at the first MiB of the header section
+    // only.
     std::optional<std::string> header(std::string_view name) const;
     std::vector<std::string> headers(std::string_view name) const;
 
@@ -65,8 +66,9 @@ public:
     void write_to(int fd) const;
 
     // Takes it: a new file of that name holds it, and file and folder are on stable storage. std::system_error when
-    // not, EEXIST if the name is taken; then no file is left and the sender hears 452 4.3.1, whatever the program does
-    // next. `mode` as of open(2), with umask.
+    // not, EEXIST if the name is taken; then no file is left, and the sender hears 452 4.3.1 unless the program begins
+    // anew with client.reconsider(). What is refused or thrown after a save() that went well does not remove the file.
+    // `mode` as of open(2), with umask.
     void save(const std::string& path, unsigned mode = 0644) const;
 
     // How it came to us; empty for a message of your own.

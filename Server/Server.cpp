@@ -58,7 +58,9 @@ bool passing(int error) {
 
 Server::Server(const std::string& host, std::uint16_t port, Options options)
     : Server({host.starts_with("unix:") || host.starts_with("fd:") ? host
-                                                                   : Endpoint{host.empty() ? "::" : host, port}.str()},
+              : host.starts_with('[') || std::ranges::count(host, ':') == 1
+                  ? Endpoint::parse(host, port).str()
+                  : Endpoint{host.empty() ? "::" : host, port}.str()},
              std::move(options)) {}
 
 Server::Server(const std::vector<std::string>& addresses, Options options)

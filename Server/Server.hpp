@@ -28,8 +28,8 @@ public:
     using Relay = Net::SMTP::Relay;
 
     // Listens on host and port. Host: a name (all its addresses), an IPv4 or IPv6 address, "" or "::" for every
-    // interface of both kinds, or "unix:/path". Port 0: any free one, see port(). std::system_error with address and
-    // errno text.
+    // interface of both kinds, or "unix:/path"; "HOST:PORT" in one is understood too. Port 0: any free one, see port().
+    // std::system_error with address and errno text.
     explicit Server(const std::string& host = "", std::uint16_t port = 25, Options options = {});
 
     // Listens on several: "127.0.0.1:25", "[::1]:2525", "[::]:25" (both kinds), "localhost:0", "unix:/run/smtp", and
@@ -80,6 +80,7 @@ public:
     // closed when it returns. std::logic_error for Mode::process if the process has other threads.
     void run(const Handler& handler, const Run& how);
     void run(const Handler& handler) { run(handler, Run()); }
+    // Ends accept() and run() for good; sessions that wait for a command hear 421, a mail under way ends first.
     // Async-signal-safe, and callable from any thread, before run() too.
     void stop() noexcept;
 

@@ -167,7 +167,7 @@ Server::Client::Answer Server::Client::data(std::string_view argument) {
     }
     say({354, "", "End data with <CR><LF>.<CR><LF>"});
     const auto ending = body_->text();
-    if (ending != Body::Ending::read) return body_failed(int(ending));
+    if (ending != Body::Ending::read) return body_failed(ending);
     return end_body();
 }
 
@@ -200,7 +200,7 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
         phase_ = Phase::chunks;
     }
     const auto ending = body_->chunk(size, FROM.body == BodyType::binary_mime);
-    if (ending != Body::Ending::read) return body_failed(int(ending));
+    if (ending != Body::Ending::read) return body_failed(ending);
     if (body_->refusal()) {
         const auto answer = *body_->refusal();
         if (last) reset();
@@ -215,7 +215,7 @@ Server::Client::Answer Server::Client::waste(std::uint64_t size, const Reply& re
     Body body(connection_, shared_->options, std::make_shared<Content>(shared_->memory), nullptr, session_end());
     body.refuse(refusal);
     const auto ending = body.chunk(size, true);
-    return ending == Body::Ending::read ? Answer(refusal) : body_failed(int(ending));
+    return ending == Body::Ending::read ? Answer(refusal) : body_failed(ending);
 }
 
 // The octets are all here: the message is the program's now, or refused.
@@ -234,6 +234,7 @@ Server::Client::Answer Server::Client::end_body() {
         trace_ = std::make_shared<const Trace>(
             Trace{shared_->options.hostname, helo_, protocol, connection_.peer(), connection_.local()});
     }
+    content_->shared = shared_;
     content_->trace = trace_;
     content_->id.assign(id_).append("-").append(std::to_string(++mails_));
     content_->received_at = std::time(nullptr);
@@ -244,9 +245,8 @@ Server::Client::Answer Server::Client::end_body() {
     return std::nullopt;
 }
 
-Server::Client::Answer Server::Client::body_failed(int how) {
+Server::Client::Answer Server::Client::body_failed(BodyEnding ending) {
     const auto& o = shared_->options;
-    const auto ending = Body::Ending(how);
     const auto refusal = body_ ? body_->refusal() : std::nullopt;
     reset();
     if (ending == Body::Ending::slow) {

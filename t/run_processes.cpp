@@ -10,6 +10,7 @@ using namespace test;
 namespace {
 
 Server* stopped_by_signal = nullptr;
+constexpr int refused = 77;
 
 // A server in a process of its own; SIGTERM stops it.
 class Process {
@@ -18,6 +19,7 @@ public:
         how.mode = Server::Mode::process;
         int ready[2];
         if (pipe2(ready, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
+        std::fflush(nullptr);  // a child must not say again what waits here
         pid = fork();
         if (pid == 0) {
             alarm(60);
@@ -31,7 +33,7 @@ public:
                 server.run(handler, how);
                 code = 0;
             } catch (const std::logic_error&) {
-                code = 77;
+                code = refused;
             } catch (...) {
             }
             _exit(code);
@@ -60,9 +62,13 @@ public:
     }
     // Whether it can run at all: a sanitizer may keep a thread of its own, and then run(process) rightly refuses.
     bool runs() {
-        auto wire = dial(address);
-        pollfd in{wire.fd(), POLLIN, 0};
-        if (poll(&in, 1, 5000) == 1 && wire.receive().starts_with("220")) return true;
+        const int fd = connect_to(address);
+        Wire wire(fd);
+        pollfd in{fd, POLLIN, 0};
+        if (fd >= 0 && poll(&in, 1, 5000) == 1 && wire.receive().starts_with("220")) return true;
+        const int status = ended();
+        REQUIRE(WIFEXITED(status));
+        REQUIRE(WEXITSTATUS(status) == refused);
         MESSAGE("run(process) does not run here: left out");
         return false;
     }
