@@ -59,6 +59,7 @@ $(B)/o/%.o: %.cpp | build/include/Net/SMTP
 # Tests are slow to optimize, above all under a sanitizer, and gain nothing by it. What measures does.
 $(B)/o/t/%.o: CXXFLAGS := -O0 -g1
 $(B)/o/t/bench/%.o: CXXFLAGS := -O2 -g
+$(B)/o/t/text.o: CXXFLAGS := -O1 -g1
 
 .SECONDARY:
 
