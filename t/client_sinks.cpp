@@ -277,3 +277,13 @@ TEST_CASE("a sink chosen for a mail that was then reset is not the next mail's")
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].text == "private\r\n");
 }
+
+TEST_CASE("a sink that hangs up is answered for, and then the connection ends") {
+    for (const std::string body : {"C: DATA\nS: 354\nC: a\nC: .\n", "C: BDAT 3 LAST\nc: abc\n"}) {
+        const auto s = sink_dialogue(body + "S: 554 5.7.1 Go away\nS: EOF", [](Notebook&) {
+            throw Hangup({554, "5.7.1", "Go away"});
+        });
+        CHECK(s.sink->incomplete == 1);
+        CHECK(s.played.mails.empty());
+    }
+}

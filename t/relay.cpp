@@ -228,13 +228,13 @@ TEST_CASE("a binary message goes by BDAT, octet for octet") {
     NextHop hop({}, "CHUNKING\nBINARYMIME");
     Sender from("a@b");
     from.body = BodyType::binary_mime;
-    const std::string octets("a\0\n.\r\n\r..\r\n.\r\n", 16);
+    const std::string octets("a\0\n.\r\n\r..\r\n.\r\n", 14);
     auto o = via(hop);
     o.received = false;
     CHECK(Relay(from, recipients({"c@d"}), Message(octets), o).delivered());
     const auto heard = hop.only();
     CHECK(heard.commands ==
-          Lines{"EHLO relay.test", "MAIL FROM:<a@b> BODY=BINARYMIME", "RCPT TO:<c@d>", "BDAT 16 LAST", "QUIT"});
+          Lines{"EHLO relay.test", "MAIL FROM:<a@b> BODY=BINARYMIME", "RCPT TO:<c@d>", "BDAT 14 LAST", "QUIT"});
     CHECK(heard.text == octets);
 }
 

@@ -82,19 +82,19 @@ inline Script script(Mode mode, std::string_view text) {
     const std::string body = mode == Mode::bdat ? std::string(text) : as_data(text);
     const std::string envelope = mail + rcpt + data;
     switch (mode) {
-    case Mode::newconn:
-    case Mode::keep: result.next = {{mail, {ok}, true}, {rcpt, {ok}}, {data, {go_ahead}}, {body, {taken}}}; break;
-    case Mode::pipe: result.next = {{envelope, {ok, ok, go_ahead}, true}, {body, {taken}}}; break;
-    case Mode::pipe2:
-        result.first = {{envelope, {ok, ok, go_ahead}, true}};
-        result.next = {{body + envelope, {taken, ok, ok, go_ahead}, true}};
-        result.closing = {{body + quit.say, {taken, quit.hear.front()}}};
-        return result;
-    case Mode::bdat: {
-        const std::string chunk = "BDAT " + std::to_string(body.size()) + " LAST\r\n";
-        result.next = {{mail + rcpt + chunk + body, {ok, ok, taken}, true}};
-        break;
-    }
+        case Mode::newconn:
+        case Mode::keep: result.next = {{mail, {ok}, true}, {rcpt, {ok}}, {data, {go_ahead}}, {body, {taken}}}; break;
+        case Mode::pipe: result.next = {{envelope, {ok, ok, go_ahead}, true}, {body, {taken}}}; break;
+        case Mode::pipe2:
+            result.first = {{envelope, {ok, ok, go_ahead}, true}};
+            result.next = {{body + envelope, {taken, ok, ok, go_ahead}, true}};
+            result.closing = {{body + quit.say, {taken, quit.hear.front()}}};
+            return result;
+        case Mode::bdat: {
+            const std::string chunk = "BDAT " + std::to_string(body.size()) + " LAST\r\n";
+            result.next = {{mail + rcpt + chunk + body, {ok, ok, taken}, true}};
+            break;
+        }
     }
     result.first = result.next;
     return result;

@@ -145,32 +145,32 @@ private:
     // All that was said has been answered.
     void next(Session& session) {
         switch (session.phase) {
-        case Phase::opening:
-            --opening_;
-            if (idle()) {
-                session.phase = Phase::resting;
-                --talking_;
-                return;
-            }
-            if (script_.needs_chunking && !session.chunking()) {
-                lacks_chunking = true;
-                left_ = 0;
-                session.phase = Phase::closing;
-                session.play(script_.quit);
+            case Phase::opening:
+                --opening_;
+                if (idle()) {
+                    session.phase = Phase::resting;
+                    --talking_;
+                    return;
+                }
+                if (script_.needs_chunking && !session.chunking()) {
+                    lacks_chunking = true;
+                    left_ = 0;
+                    session.phase = Phase::closing;
+                    session.play(script_.quit);
+                    break;
+                }
+                session.phase = Phase::messages;
+                session.play(script_.first);
                 break;
-            }
-            session.phase = Phase::messages;
-            session.play(script_.first);
-            break;
-        case Phase::messages:
-            if (another(session)) {
-                session.play(script_.next);
-            } else {
-                session.phase = Phase::closing;
-                session.play(script_.closing);
-            }
-            break;
-        default: return;  // after QUIT only the end may come
+            case Phase::messages:
+                if (another(session)) {
+                    session.play(script_.next);
+                } else {
+                    session.phase = Phase::closing;
+                    session.play(script_.closing);
+                }
+                break;
+            default: return;  // after QUIT only the end may come
         }
         session.speak();
     }
@@ -188,10 +188,8 @@ private:
 
     void ended(Session& session) {
         session.close();
-        if (left_ > 0 && Clock::now() < stop_at_)
-            open(session);
-        else
-            gone(session);
+        if (left_ > 0 && Clock::now() < stop_at_) open(session);
+        else gone(session);
     }
 
     void gone(Session& session) {

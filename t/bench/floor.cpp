@@ -1,10 +1,10 @@
 // floor -- the least that a blocking SMTP server on reused threads can cost: fixed replies, nothing parsed or checked.
 #include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,21 +43,21 @@ public:
         for (std::string_view line; next_line(line);) {
             // Enough of a verb to tell ours apart: this is a floor, not a server.
             switch (line[0]) {
-            case 'E': replies_ += "250-floor\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING\r\n"; break;
-            case 'D':
-                replies_ += "354 go ahead\r\n";
-                if (!data()) return;
-                replies_ += "250 OK\r\n";
-                break;
-            case 'B':
-                if (!chunk(line)) return;
-                replies_ += "250 OK\r\n";
-                break;
-            case 'Q':
-                replies_ += "221 bye\r\n";
-                flush();
-                return;
-            default: replies_ += "250 OK\r\n";
+                case 'E': replies_ += "250-floor\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING\r\n"; break;
+                case 'D':
+                    replies_ += "354 go ahead\r\n";
+                    if (!data()) return;
+                    replies_ += "250 OK\r\n";
+                    break;
+                case 'B':
+                    if (!chunk(line)) return;
+                    replies_ += "250 OK\r\n";
+                    break;
+                case 'Q':
+                    replies_ += "221 bye\r\n";
+                    flush();
+                    return;
+                default: replies_ += "250 OK\r\n";
             }
         }
     }
@@ -210,12 +210,9 @@ int main(int argc, char** argv) {
     std::string_view where = "127.0.0.1:0";
     for (int i = 1; i < argc; ++i) {
         const std::string_view argument = argv[i];
-        if (argument == "--keep")
-            keep = true;
-        else if (argument == "--listen" && i + 1 < argc)
-            where = argv[++i];
-        else
-            return usage();
+        if (argument == "--keep") keep = true;
+        else if (argument == "--listen" && i + 1 < argc) where = argv[++i];
+        else return usage();
     }
     const auto colon = where.find(':');
     if (colon == where.npos) return usage();
