@@ -71,6 +71,7 @@ void Body::guard(const std::function<void()>& action) {
     try {
         action();
     } catch (const Reject& r) {
+        hangs_up_ |= dynamic_cast<const Hangup*>(&r) != nullptr;
         refuse(r.reply());
     } catch (const std::system_error& e) {
         trouble_ = e.what();

@@ -47,6 +47,8 @@ public:
     // Why the message cannot be taken, once something has gone wrong.
     const std::optional<Reply>& refusal() const { return refusal_; }
     void refuse(Reply reply);
+    // Whether the sink wants the connection closed after that.
+    bool hangs_up() const { return hangs_up_; }
     // What a sink threw that was no refusal; for Event::Trouble.
     const std::string& trouble() const { return trouble_; }
 
@@ -73,7 +75,7 @@ private:
     std::uint64_t wasted_ = 0;    // of them after a refusal
     std::uint64_t size_ = 0;      // octets of the message
     std::size_t held_ = 0;        // of them in the block
-    bool ended_ = false;
+    bool ended_ = false, hangs_up_ = false;
     bool chunked_ = false;
     bool binary_ = false;
 };

@@ -68,8 +68,11 @@ void Server::stop() noexcept {
     signal_event(shared_->stop_fd);
     signal_event(wake_);
     // Whoever waits inside accept(2) comes out. Not where the socket is somebody else's, too.
-    for (const auto& s : sockets_)
-        if (s.ours) shutdown(s.fd, SHUT_RD);
+    ++accepting_;  // close() waits for us, or we see that it has been
+    if (!freed_)
+        for (const auto& s : sockets_)
+            if (s.ours) shutdown(s.fd, SHUT_RD);
+    --accepting_;
 }
 
 void Server::run(const Handler& handler, const Run& how) {
@@ -215,8 +218,7 @@ Connection Server::Crew::next(std::size_t socket) {
                 continue;  // the descriptor is closed; its client will come again
             }
         }
-        const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-        if (!exhausted && errno != EBADF && errno != ENOTSOCK) continue;
+        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
         if (!server.pause(back_off)) break;
         back_off = std::min(back_off * 2, 1000);
     }

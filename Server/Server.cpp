@@ -81,7 +81,7 @@ Server::Server(const std::vector<std::string>& addresses, Options options)
 
 Server::~Server() {
     close();
-    {
+    if (getpid() == owner_) {
         // A program that never said reaped() must not keep us alive through its children's places.
         std::map<pid_t, std::unique_ptr<Slot>> children;
         std::lock_guard lock(shared_->mutex);
@@ -89,6 +89,9 @@ Server::~Server() {
     }
     ::close(wake_);
 }
+
+Server::Server(std::initializer_list<std::string> addresses, Options options)
+    : Server(std::vector<std::string>(addresses), std::move(options)) {}
 
 std::vector<std::string> Server::activated() {
     const char* pid = std::getenv("LISTEN_PID");
@@ -250,7 +253,8 @@ const Options& Server::options() const { return shared_->options; }
 
 void Server::close() {
     if (running_ && getpid() == owner_) return stop();  // run() closes when its threads have left accept(2)
-    if (closed_.exchange(true) && sockets_.empty()) return;
+    closed_ = true;
+    if (freed_.exchange(true)) return;
     if (getpid() == owner_) {
         const std::uint64_t one = 1;
         [[maybe_unused]] const auto n = write(wake_, &one, sizeof one);

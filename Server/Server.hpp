@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <typeindex>
@@ -35,6 +36,7 @@ public:
     // Listens on several: "127.0.0.1:25", "[::1]:2525", "[::]:25" (both kinds), "localhost:0", "unix:/run/smtp", and
     // "fd:3", a descriptor that listens already (socket activation). Port 25 where none is named.
     explicit Server(const std::vector<std::string>& addresses, Options options = {});
+    explicit Server(std::initializer_list<std::string> addresses, Options options = {});
 
     ~Server();
     Server(const Server&) = delete;
@@ -114,7 +116,7 @@ private:
     std::shared_ptr<Shared> shared_;
     std::vector<Socket> sockets_;
     std::vector<Endpoint> addresses_;
-    std::atomic<bool> closed_{false};
+    std::atomic<bool> closed_{false}, freed_{false};
     std::atomic<bool> running_{false};
     std::atomic<int> accepting_{0};
     std::size_t next_ = 0;  // the socket to ask first: none starves

@@ -203,6 +203,7 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
     if (ending != Body::Ending::read) return body_failed(ending);
     if (body_->refusal()) {
         const auto answer = *body_->refusal();
+        hang_up_ |= body_->hangs_up();
         if (last) reset();
         return answer;
     }
@@ -224,6 +225,7 @@ Server::Client::Answer Server::Client::end_body() {
     if (!body_->trouble().empty()) trouble(body_->trouble());
     if (!taken) {
         const auto refusal = *body_->refusal();
+        hang_up_ |= body_->hangs_up();
         reset();
         return refusal;
     }
