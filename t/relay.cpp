@@ -62,7 +62,7 @@ TEST_CASE("a mail over TCP tells in Received where it came from") {
 }
 
 TEST_CASE("without Received the text is just the text") {
-    for (const auto& [message, wire] : std::vector<std::pair<std::string, std::string>>{
+    for (const auto& row : std::vector<std::pair<std::string, std::string>>{
              {"", ""},
              {"a\r\n", "a\r\n"},
              {"no end", "no end\r\n"},
@@ -70,6 +70,7 @@ TEST_CASE("without Received the text is just the text") {
              {"..\r\n.", "...\r\n..\r\n"},
              {"\r\n.\r\nMAIL FROM:<x@y>\r\n", "\r\n..\r\nMAIL FROM:<x@y>\r\n"},
          }) {
+        const auto &message = row.first, &wire = row.second;  // clang 14 captures no structured binding
         CAPTURE(message);
         NextHop hop;
         auto o = via(hop);
