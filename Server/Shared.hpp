@@ -21,7 +21,7 @@ namespace Net::SMTP {
 
 class Slot;
 
-struct Shared : std::enable_shared_from_this<Shared> {
+struct Shared {
     // Checks the options and fills in what the system knows (host name).
     explicit Shared(Options options);
     ~Shared();
