@@ -1,10 +1,6 @@
 #include "Relay.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <ctime>
 #include <stdexcept>
 
 #include "../Server/Client.hpp"
@@ -19,12 +15,6 @@ using Clock = std::chrono::steady_clock;
 
 const Reply no_route{451, "4.4.4", "No route"};
 const Reply too_many_hops{554, "5.4.6", "Too many hops"};
-
-std::string system_name() {
-    char name[256] = "";
-    gethostname(name, sizeof name - 1);
-    return name[0] ? name : "localhost";
-}
 
 std::string our_name(const Relay::Options& o, const std::string& received_by) {
     return !o.hostname.empty() ? o.hostname : !received_by.empty() ? received_by : system_name();
@@ -41,19 +31,6 @@ void check(const Relay::Options& o) {
     for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit})
         if (t.count() <= 0) throw std::invalid_argument("Relay::Options: patience is not positive");
     if (!o.host.empty()) Endpoint::parse(o.host, 25);
-}
-
-// RFC 5322 3.3, in UTC.
-std::string date(std::time_t when) {
-    std::tm t{};
-    gmtime_r(&when, &t);
-    static constexpr std::array days{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static constexpr std::array months{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    char text[64];
-    std::snprintf(text, sizeof text, "%s, %d %s %d %02d:%02d:%02d +0000", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
-                  t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
-    return text;
 }
 
 // 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we do not.
@@ -106,29 +83,6 @@ Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
 }
 
 }  // namespace
-
-std::string received_field(const Message& message, const std::string& hostname) {
-    const auto& t = message.trace();
-    // Whatever a hook made of a name, it stays one word of one line.
-    const auto word = [](std::string text) {
-        std::ranges::replace_if(
-            text, [](unsigned char c) { return c <= 32 || c == 127 || c == '(' || c == ')'; }, '?');
-        return text;
-    };
-    std::string out = "Received: ";
-    if (!t.helo.empty()) {
-        const auto& ip = t.peer.host;
-        const bool v6 = ip.find(':') != ip.npos;
-        out += "from " + word(t.helo);
-        out += ip.empty() || t.peer.local() ? " (local)" : " ([" + (v6 ? "IPv6:" + ip : ip) + "])";
-        out += "\r\n\t";
-    }
-    out += "by " + word(t.hostname.empty() ? hostname : t.hostname);
-    if (!t.protocol.empty()) out += " with " + t.protocol;
-    if (!message.id().empty()) out += " id " + message.id();
-    out += ";\r\n\t" + date(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
-    return out;
-}
 
 Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message)
     : Relay(from, to, message, Options()) {}

@@ -10,6 +10,7 @@
 #include "../Server/Message.hpp"
 #include "../Server/Reply.hpp"
 #include "../Server/Server.hpp"
+#include "Fields.hpp"
 #include "Session.hpp"
 
 namespace Net::SMTP {
@@ -66,8 +67,5 @@ private:
     void all(const Reply&, const std::string& host);
     std::vector<Result> results_;
 };
-
-// The Received field for a message that came as its trace says, with its CRLF. `hostname` if the trace has none.
-std::string received_field(const Message&, const std::string& hostname);
 
 }  // namespace Net::SMTP

@@ -2,20 +2,18 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "Endpoint.hpp"
+#include "Wait.hpp"
 
 namespace Net::SMTP {
 
 struct Shared;  // what the sessions of one server have in common (Server/Shared.hpp)
 class Slot;     // one of the server's places for connections (Server/Shared.hpp)
-
-using Deadline = std::chrono::steady_clock::time_point;
 
 // One connected descriptor, owned. Writes gather in a buffer and leave when somebody would wait for input. Every
 // wait has an absolute deadline. Belongs to one thread at a time; moves, never copies. The destructor closes the

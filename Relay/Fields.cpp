@@ -1,0 +1,66 @@
+#include "Fields.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <ctime>
+
+namespace Net::SMTP {
+
+namespace {
+
+// RFC 5322 3.3, in UTC.
+std::string date(std::time_t when) {
+    std::tm t{};
+    gmtime_r(&when, &t);
+    static constexpr std::array days{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr std::array months{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    char text[64];
+    std::snprintf(text, sizeof text, "%s, %d %s %d %02d:%02d:%02d +0000", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
+                  t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+    return text;
+}
+
+// Whatever a hook made of a name, it stays one word of one line.
+std::string word(std::string text) {
+    std::ranges::replace_if(
+        text, [](unsigned char c) { return c <= 32 || c == 127 || c == '(' || c == ')'; }, '?');
+    return text;
+}
+
+}  // namespace
+
+std::string received_field(const Message& message, const std::string& hostname) {
+    const auto& t = message.trace();
+    std::string out = "Received: ";
+    if (!t.helo.empty()) {
+        const auto& ip = t.peer.host;
+        const bool v6 = ip.find(':') != ip.npos;
+        out += "from " + word(t.helo);
+        out += ip.empty() || t.peer.local() ? " (local)" : " ([" + (v6 ? "IPv6:" + ip : ip) + "])";
+        out += "\r\n\t";
+    }
+    out += "by " + word(t.hostname.empty() ? hostname : t.hostname);
+    if (!t.protocol.empty()) out += " with " + t.protocol;
+    if (!message.id().empty()) out += " id " + message.id();
+    out += ";\r\n\t" + date(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
+    return out;
+}
+
+std::string return_path_field(const Sender& from) {
+    auto path = from.str();
+    std::ranges::replace_if(
+        path, [](unsigned char c) { return c < 32 || c == 127; }, '?');
+    return "Return-Path: <" + path + ">\r\n";
+}
+
+std::string system_name() {
+    char name[256] = "";
+    gethostname(name, sizeof name - 1);
+    return name[0] ? name : "localhost";
+}
+
+}  // namespace Net::SMTP
