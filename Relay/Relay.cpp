@@ -6,6 +6,8 @@
 #include "../Server/Client.hpp"
 #include "../Server/Content.hpp"
 #include "../Server/Event.hpp"
+#include "../Server/Shared.hpp"
+#include "Plan.hpp"
 
 namespace Net::SMTP {
 
@@ -15,10 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 const Reply no_route{451, "4.4.4", "No route"};
 const Reply too_many_hops{554, "5.4.6", "Too many hops"};
-
-std::string our_name(const Relay::Options& o, const std::string& received_by) {
-    return !o.hostname.empty() ? o.hostname : !received_by.empty() ? received_by : system_name();
-}
+const Reply too_many_domains{452, "4.5.3", "Too many domains in one transaction"};
 
 void check(const Relay::Options& o) {
     auto clean = [](const std::string& s) {
@@ -28,58 +27,20 @@ void check(const Relay::Options& o) {
         throw std::invalid_argument("Relay::Options: hostname: " + o.hostname);
     if (o.total.count() <= 0) throw std::invalid_argument("Relay::Options: total is not positive");
     const auto& p = o.patience;
-    for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit})
+    for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit, p.lookup})
         if (t.count() <= 0) throw std::invalid_argument("Relay::Options: patience is not positive");
-    if (!o.host.empty()) Endpoint::parse(o.host, 25);
+    if (!o.host.empty()) Upstream::parse(o.host);
 }
 
-// 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we do not.
-Reply passed_on(Reply reply) {
-    if (reply.code == 421) reply.code = 451;
-    return reply;
-}
-
-// A transaction opened at the next hop while the client is still naming recipients.
-struct Ahead {
-    Session session;
-    Reply mail;  // to MAIL; while it is no, every recipient hears it
-    Sender from;
-    std::vector<Recipient> to;  // those that it has accepted
-    std::vector<Reply> replies;
-    Ahead(const Endpoint& host, const std::string& hostname, const Patience& p, Deadline end)
-        : session(host, hostname, p, end) {}
-};
-using AheadPointer = std::shared_ptr<Ahead>;
-
-// Whether it is just this that the next hop has accepted: the program may have changed its mind since.
-bool fits(const Ahead& ahead, const Sender& from, const std::vector<Recipient>& to) {
-    const auto same = [](const Recipient& a, const Recipient& b) { return a.id == b.id && a.str() == b.str(); };
-    return !ahead.session.failed() && ahead.from.str() == from.str() && ahead.from.body == from.body &&
-           std::ranges::equal(to, ahead.to, same);
-}
-
-Reply ask_ahead(Event::Rcpt& e, const Relay::Options& o) {
-    auto& baggage = e.client.baggage();
-    Reply reply;
-    if (auto* opened = std::any_cast<AheadPointer>(&baggage)) {
-        auto& ahead = **opened;
-        reply = ahead.mail.positive() ? ahead.session.rcpt(e.recipient) : ahead.mail;
-    } else {
-        auto ahead = std::make_shared<Ahead>(Endpoint::parse(o.host, 25), our_name(o, e.client.options().hostname),
-                                             o.patience, Clock::now() + o.total);
-        baggage = ahead;
-        ahead->from = e.client.FROM;
-        std::vector<Reply> first;
-        // SIZE is what the client said: the octets themselves have not come yet.
-        const auto size = e.client.FROM.size.value_or(0);
-        reply = ahead->mail = ahead->session.mail(e.client.FROM, size, {&e.recipient, 1}, first);
-        if (reply.positive()) reply = first.front();
+std::vector<Group> grouped(const Relay::Options& o, const std::vector<Recipient>& to) {
+    std::vector<Group> groups;
+    for (std::size_t i = 0; i < to.size(); ++i) {
+        const auto where = destination(o, to[i]);
+        auto known = std::ranges::find(groups, where, &Group::destination);
+        if (known == groups.end()) known = groups.insert(groups.end(), Group{where, {}, nullptr});
+        known->members.push_back(i);
     }
-    if (!reply.positive()) return reply;
-    auto& ahead = **std::any_cast<AheadPointer>(&baggage);
-    ahead.to.push_back(e.recipient);
-    ahead.replies.push_back(reply);
-    return reply;
+    return groups;
 }
 
 }  // namespace
@@ -89,28 +50,21 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
 
 Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Options& options) {
     check(options);
-    auto& custody = message.custody();
-    custody.begin(to);
+    message.custody().begin(to);
     for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", false});
 
-    if (options.host.empty()) {
+    if (!options.target && !routed(options)) {
         all(no_route, "");
     } else if (message.sunk()) {
         all({451, "4.3.0", "The message went into a sink"}, "");
     } else if (options.max_hops > 0 && message.headers("Received").size() >= options.max_hops) {
         all(too_many_hops, "");
+    } else if (options.target) {
+        deliver_to_target(from, to, message, options);
     } else if (!to.empty()) {
-        const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
-        if (ahead && fits(**ahead, from, to)) {
-            (*ahead)->session.extend(Clock::now() + options.total);
-            deliver((*ahead)->session, &(*ahead)->replies, from, to, message, options);
-        } else {
-            Session session(Endpoint::parse(options.host, 25), our_name(options, message.trace().hostname),
-                            options.patience, Clock::now() + options.total);
-            deliver(session, nullptr, from, to, message, options);
-        }
+        deliver(from, to, message, options);
     }
-    for (const auto& r : results_) custody.settle(r.recipient, passed_on(r.reply));
+    settle(message);
 }
 
 void Relay::all(const Reply& reply, const std::string& host) {
@@ -120,31 +74,91 @@ void Relay::all(const Reply& reply, const std::string& host) {
     }
 }
 
-void Relay::deliver(Session& session, const std::vector<Reply>* asked, const Sender& from,
-                    const std::vector<Recipient>& to, const Message& message, const Options& options) {
-    // A server that ends waits for us no longer than for anybody.
-    if (const auto content = message.content()) session.heed(content->shared);
+// Who can hear only one answer must not hear "never" where some have the mail already.
+void Relay::settle(const Message& message) const {
+    const auto content = message.content();
+    const bool mixed = std::ranges::any_of(results_, &Result::delivered) && !delivered();
+    for (const auto& r : results_) {
+        auto reply = passed_on(r.reply);
+        if (mixed && reply.permanent() && !(content && content->each)) {
+            reply.code = 451;
+            if (!reply.status.empty()) reply.status[0] = '4';
+        }
+        message.custody().settle(r.recipient, reply);
+    }
+}
+
+void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& to, const Message& message,
+                              const Options& options) {
+    const auto content = message.content();
     const auto head = options.received ? received_field(message, our_name(options, "")) : std::string();
+    const auto wait = Shared::wait(content ? content->shared : nullptr, Clock::now() + options.total);
     std::vector<Reply> replies;
-    if (asked) {
-        replies = *asked;
-    } else {
-        const auto mail = session.mail(from, head.size() + message.size(), to, replies);
-        if (!mail.positive()) return all(mail, session.host());
+    try {
+        replies = options.target->deliver(from, to, message, head, wait);
+    } catch (const std::exception&) {
+        // its text is for nobody outside
+    }
+    replies.resize(to.size(), {451, "4.3.0", "Delivery failed"});
+    for (std::size_t i = 0; i < results_.size(); ++i) {
+        results_[i].reply = std::move(replies[i]);
+        results_[i].host = options.target->name();
+    }
+}
+
+void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const Message& message,
+                    const Options& options) {
+    auto groups = grouped(options, to);
+    if (groups.size() > options.max_domains) return all(too_many_domains, "");
+
+    const auto end = Clock::now() + options.total;
+    const auto content = message.content();
+    const bool each = content && content->each;
+    const Origin origin{message.trace().hostname, message.trace().local, content ? content->shared : nullptr, each};
+    const auto head = options.received ? received_field(message, our_name(options, "")) : std::string();
+    const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
+    const bool partial = options.partial || each;
+
+    // Everybody is asked before anybody gets it.
+    Reply worst;
+    for (auto& group : groups) {
+        std::vector<Recipient> members;
+        for (const auto i : group.members) members.push_back(to[i]);
+        if (ahead) group.transfer = (*ahead)->take(group.destination, from, members);
+        if (group.transfer) {
+            group.transfer->extend(end, origin.server);
+        } else {
+            group.transfer = make_transfer(options, group.destination, origin, end);
+            const bool alone = to.size() == 1 && !message.bare_line_ends();
+            group.transfer->open(from, head.size() + message.size(), std::move(members), alone);
+        }
+        const auto& replies = group.transfer->replies();
+        for (std::size_t i = 0; i < group.members.size(); ++i) {
+            auto& result = results_[group.members[i]];
+            result.reply = replies[i];
+            result.host = group.transfer->host();
+            worst = Reply(worse(worst, result.reply));
+        }
     }
 
-    Reply worst;
-    for (const auto& r : replies) worst = Reply(worse(worst, r));
-    if (!worst.positive()) {
-        all(worst, session.host());
-        for (std::size_t i = 0; i < results_.size(); ++i)
-            if (!replies[i].positive()) results_[i].reply = replies[i];
-        session.reset();
-    } else {
-        all(session.data(head, message, from.body == BodyType::binary_mime), session.host());
-        for (auto& r : results_) r.in_doubt = session.in_doubt();
+    // Whoever refuses now ends it: those who have not got it yet will get it with the sender's next try.
+    for (auto& group : groups) {
+        if (!group.transfer->ready() || (!partial && !worst.positive())) continue;
+        const auto outcomes = group.transfer->send(head, message);
+        for (std::size_t i = 0; i < group.members.size(); ++i) {
+            auto& result = results_[group.members[i]];
+            result.reply = outcomes[i].reply;
+            result.in_doubt = outcomes[i].in_doubt;
+            result.host = group.transfer->host();
+            worst = Reply(worse(worst, result.reply));
+        }
+        group.members.clear();
     }
-    session.quit();
+    // Who would have had it, but for the others. Nothing is positive here that was not sent.
+    const Reply lost{451, "4.4.2", "Connection to the next hop lost"};
+    for (const auto& group : groups)
+        for (const auto i : group.members)
+            if (results_[i].delivered()) results_[i].reply = worst.positive() ? lost : worst;
 }
 
 bool Relay::delivered() const { return std::ranges::all_of(results_, &Result::delivered); }
@@ -152,11 +166,28 @@ bool Relay::delivered() const { return std::ranges::all_of(results_, &Result::de
 void Relay::attach(Server& server, const Options& options) {
     check(options);
     server.on<Event::Rcpt>([options](Event::Rcpt& e) {
-        if (!e.reply.positive()) return;
+        if (!e.reply.positive() || options.target) return;
         const auto& to = e.client.TO;
-        if (options.one_domain && !to.empty() && !same_text(to.front().domain, e.recipient.domain))
+        if (options.one_domain && !to.empty() && !same_text(to.front().domain, e.recipient.domain)) {
             e.reply = {452, "4.5.3", "One domain a transaction"};
-        else if (options.at_rcpt) e.reply = options.host.empty() ? no_route : passed_on(ask_ahead(e, options));
+        } else if (options.at_rcpt) {
+            if (!routed(options)) {
+                e.reply = no_route;
+                return;
+            }
+            auto& baggage = e.client.baggage();
+            if (!std::any_cast<AheadPointer>(&baggage)) baggage = std::make_shared<Ahead>();
+            const bool each = e.client.options().protocol == Protocol::lmtp;
+            const Origin origin{e.client.options().hostname, e.client.local(), nullptr, each};
+            const auto& ahead = *std::any_cast<AheadPointer>(&baggage);
+            e.reply = passed_on(ahead->ask(options, origin, e.client.FROM, e.recipient));
+        } else if (options.host.empty() && options.resolver) {
+            std::vector<std::string> domains{destination(options, e.recipient)};
+            for (const auto& r : to)
+                if (auto d = destination(options, r); std::ranges::find(domains, d) == domains.end())
+                    domains.push_back(std::move(d));
+            if (domains.size() > options.max_domains) e.reply = too_many_domains;
+        }
     });
 }
 
@@ -164,7 +195,7 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     check(options);
     if (failure) *failure = options.host.empty() ? no_route : Reply();
     if (options.host.empty()) return {};
-    Session session(Endpoint::parse(options.host, 25), our_name(options, ""), options.patience,
+    Session session(Upstream::parse(options.host), our_name(options, ""), options.patience,
                     Clock::now() + options.total);
     if (session.failed() && failure) *failure = *session.failed();
     return session.offer();

@@ -9,35 +9,53 @@
 #include "../Server/Address.hpp"
 #include "../Server/Message.hpp"
 #include "../Server/Reply.hpp"
+#include "../Server/Resolver.hpp"
 #include "../Server/Server.hpp"
 #include "Fields.hpp"
 #include "Session.hpp"
+#include "SessionCache.hpp"
+#include "Target.hpp"
 
 namespace Net::SMTP {
 
 // One synchronous delivery; it is over when the constructor returns. All or nothing: unless every recipient is accepted
-// nobody gets the message, so the sender's next try duplicates nothing. It takes the message for its recipients when
-// the next hop has it, and refuses it in the next hop's own words otherwise (see Custody): nothing needs to be done
-// with the results. Nothing of an address, a parameter or a text can become a command on the way; what could is
-// refused.
+// nobody gets the message, so the sender's next try duplicates nothing. Only what is decided after the text can be
+// mixed: several domains, LMTP, targets (see results()). It takes the message for its recipients when the next hop has
+// it, and refuses it in the next hop's own words otherwise (see Custody): nothing needs to be done with the results.
+// Nothing of an address, a parameter or a text can become a command on the way; what could is refused.
 class Relay {
 public:
+    // Where to, in this order: `target`, `host`, by MX with `resolver`; without any of them 451 4.4.4 No route.
     struct Options {
-        std::string
-            host{};  // the smart host: "HOST", "HOST:PORT" (25), "[IPv6]:PORT", "unix:/path". Empty: 451 4.4.4 No route
+        // The smart host: "HOST", "HOST:PORT" (25), "[IPv6]:PORT", "unix:/path", with "lmtp:" in front of it (24) if
+        // LMTP is spoken there. Every address of a name is tried, those that `resolver` finds if there is one.
+        std::string host{};
+        // By MX (RFC 5321 5.1): the hosts in the order of their preference, equal ones shuffled, all their addresses;
+        // the next one where one can't be reached or says 4xx. Domains without MX are their own host, address literals
+        // are taken at their word; null MX is 556 5.1.10, a domain that does not exist 550 5.1.2, and a DNS that does
+        // not answer 451 4.4.3.
+        std::shared_ptr<Resolver> resolver{};
+        std::uint16_t mx_port = 25;  // of hosts found by MX
+        std::shared_ptr<Target> target{};
         std::string hostname{};  // what we call ourselves. Empty: as the message was received, else the system's name
         std::chrono::seconds total{240};  // for everything together; a sender waits for 600 (RFC 5321 4.5.3.2.6)
         Patience patience{};              // for each step
         bool received = true;             // adds a Received field (RFC 5321 4.4)
         std::size_t max_hops = 100;       // Received fields of the message; from there on 554 5.4.6 (RFC 5321 6.3)
+        bool partial = false;             // delivers to those who are accepted though others are refused. By LMTP it
+                                          // is always so; by SMTP the sender then hears 451 and tries again for all
         bool at_rcpt = false;             // see attach()
         bool one_domain = false;          // see attach()
+        std::size_t max_domains = 20;     // by MX, in one message: each has a connection. From there on 452 4.5.3
+        bool chunking = true;             // uses BDAT where it is offered (RFC 3030)
+        std::shared_ptr<SessionCache> sessions{};  // keeps connections for the next message; empty: one for each
     };
 
     struct Result {
         Recipient recipient;
         Reply reply;            // the next hop's, or ours when it did not get that far
-        std::string host;       // who said it, or could not be reached (451 4.4.1); empty when there was nobody to ask
+        std::string host;       // who said it, or could not be reached (451 4.4.1): "192.0.2.1:25",
+                                // "mx.example.org[192.0.2.1]:25"; empty when there was nobody to ask
         bool in_doubt = false;  // the end was sent and no answer came: the next hop may have the mail (RFC 1047)
         bool delivered() const { return reply.positive(); }
     };
@@ -49,21 +67,24 @@ public:
     Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message);
 
     // One for each recipient, in their order. Who was accepted, but not delivered to because of another, has the worst
-    // of their replies.
+    // of their replies. If some have the message and others don't, a sender who can hear only one answer (not by LMTP)
+    // hears 451 for it all, and Event::Trouble tells the program.
     const std::vector<Result>& results() const { return results_; }
     bool delivered() const;
 
     // For a server whose mail will be relayed with the same options. With `at_rcpt` the next hop is asked during each
     // RCPT, so that each recipient hears its own answer, and the Relay of that message goes on with the connection.
-    // With `one_domain` recipients of a second domain hear 452 4.5.3 and come in a transaction of their own.
+    // With `one_domain` recipients of a second domain hear 452 4.5.3 and come in a transaction of their own; those of
+    // more than `max_domains` hear it by MX in any case.
     static void attach(Server& server, const Options& options);
 
     // What the smart host offers in EHLO, asked now. Nothing of it when it can't be reached; `failure` says why then.
     static Offer offered(const Options& options, Reply* failure = nullptr);
 
 private:
-    void deliver(Session&, const std::vector<Reply>* asked, const Sender&, const std::vector<Recipient>&,
-                 const Message&, const Options&);
+    void deliver(const Sender&, const std::vector<Recipient>&, const Message&, const Options&);
+    void deliver_to_target(const Sender&, const std::vector<Recipient>&, const Message&, const Options&);
+    void settle(const Message&) const;
     void all(const Reply&, const std::string& host);
     std::vector<Result> results_;
 };

@@ -1,9 +1,14 @@
 #include "Session.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <stdexcept>
+#include <utility>
 
+#include "../Server/Shared.hpp"
 #include "../Server/Text.hpp"
 
 namespace Net::SMTP {
@@ -15,6 +20,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t longest_line = 2048;  // RFC 5321 4.5.3.1.5 says 512; some say more
 constexpr int most_lines = 128;
 constexpr std::size_t piece = 64 * 1024;
+// RFC 2920 3.1: whoever sends more than fits, while nobody reads the replies, may wait for ever.
+constexpr std::size_t largest_group = 100;
 
 bool digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -26,41 +33,71 @@ bool mailbox(const Address& a) {
 
 }  // namespace
 
-Session::Session(const Endpoint& host, const std::string& hostname, const Patience& patience, Deadline end)
-    : host_(host.str()), patience_(patience), end_(end) {
+Upstream Upstream::parse(std::string_view text) {
+    auto rest = text;
+    Upstream out;
+    for (const auto& [prefix, protocol] : {std::pair{"smtp:", Protocol::smtp}, {"lmtp:", Protocol::lmtp}})
+        if (rest.starts_with(prefix)) {
+            out.protocol = protocol;
+            rest.remove_prefix(5);
+            if (rest.starts_with("//")) rest.remove_prefix(2);
+            break;
+        }
+    const bool lmtp = out.protocol == Protocol::lmtp;
     try {
-        connection_ = Connection::connect(host, until(patience.connect));
+        out.endpoint = Endpoint::parse(rest, lmtp ? 24 : 25);
+    } catch (const std::invalid_argument& e) {
+        throw std::invalid_argument("no next hop: " + std::string(text) + " (" + e.what() + ')');
+    }
+    if (out.endpoint.host.empty()) throw std::invalid_argument("no next hop: " + std::string(text));
+    if (lmtp && out.endpoint.port == 25) throw std::invalid_argument("LMTP is not for port 25: " + std::string(text));
+    return out;
+}
+
+Session::Session(const Upstream& host, const std::string& hostname, const Patience& patience, Deadline end,
+                 std::shared_ptr<Shared> server)
+    : host_(host), name_(host.str()), hostname_(hostname), patience_(patience), end_(end), owner_(getpid()) {
+    try {
+        connection_ = Connection::connect(host.endpoint, Shared::wait(server, until(patience.connect)));
     } catch (const std::exception& e) {
         fail({451, "4.4.1", e.what()});
         return;
     }
+    connection_.shared = std::move(server);
     const auto greeting = read_reply(until(patience.greeting));
     if (failure_) return;
+    reached_ = true;
     if (greeting.code != 220) {
         fail(greeting.permanent() || greeting.temporary()
                  ? greeting
-                 : Reply{451, "4.5.0", host_ + " greets with " + greeting.str()});
+                 : Reply{451, "4.5.0", name_ + " greets with " + greeting.str()});
         return;
     }
     hello(hostname, patience);
 }
 
-Session::~Session() { quit(); }
+Session::~Session() {
+    if (getpid() == owner_) quit();
+}
+
+void Session::extend(Deadline end, std::shared_ptr<Shared> server) {
+    end_ = end;
+    connection_.shared = std::move(server);
+}
 
 void Session::hello(const std::string& hostname, const Patience& patience) {
-    auto reply = command("EHLO " + hostname, patience.helo);
+    const bool lmtp = host_.protocol == Protocol::lmtp;
+    auto reply = command((lmtp ? "LHLO " : "EHLO ") + hostname, patience.helo);
     if (failure_) return;
-    if (reply.permanent()) {  // RFC 5321 3.2: a server that only knows HELO
+    if (reply.positive()) return heard_offer(reply.text);
+    if (reply.permanent() && !lmtp) {  // RFC 5321 3.2: a server that only knows HELO
         reply = command("HELO " + hostname, patience.helo);
-        if (!failure_ && !reply.positive()) fail(reply);
-        return;
+        if (failure_ || reply.positive()) return;
     }
-    if (!reply.positive()) {
-        fail(reply);
-        return;
-    }
-    esmtp_ = true;
-    std::string_view lines = reply.text;
+    fail(reply);
+}
+
+void Session::heard_offer(std::string_view lines) {
     for (bool first = true; !lines.empty(); first = false) {
         const auto end = std::min(lines.find('\n'), lines.size());
         const auto line = lines.substr(0, end);
@@ -87,7 +124,7 @@ Deadline Session::until(std::chrono::seconds patience) const { return std::min(C
 
 // What ends the session is also what is answered from now on.
 Reply Session::fail(Reply reply) {
-    if (reply.code < 400 || reply.code > 599) reply = {451, "4.5.0", host_ + " said " + reply.str()};
+    if (reply.code < 400 || reply.code > 599) reply = {451, "4.5.0", name_ + " said " + reply.str()};
     if (!failure_) failure_ = reply;
     connection_.close();
     return reply;
@@ -99,16 +136,16 @@ Reply Session::read_reply(Deadline deadline, bool go_on) {
     for (int lines = 0; lines < most_lines; ++lines) {
         std::string_view line;
         const auto got = connection_.read_line(line, longest_line, deadline, true);
-        if (got == Connection::Got::timeout) return fail({451, "4.4.2", host_ + " did not answer in time"});
-        if (got == Connection::Got::too_long) return fail({451, "4.5.0", host_ + " sent a line that is too long"});
-        if (got != Connection::Got::data) return fail({451, "4.4.2", "Connection to " + host_ + " lost"});
+        if (got == Connection::Got::timeout) return fail({451, "4.4.2", name_ + " did not answer in time"});
+        if (got == Connection::Got::too_long) return fail({451, "4.5.0", name_ + " sent a line that is too long"});
+        if (got != Connection::Got::data) return fail({451, "4.4.2", "Connection to " + name_ + " lost"});
 
         if (line.size() < 3 || !digit(line[0]) || !digit(line[1]) || !digit(line[2]) ||
             (line.size() > 3 && line[3] != ' ' && line[3] != '-'))
-            return fail({451, "4.5.0", host_ + " sent what is no SMTP reply"});
+            return fail({451, "4.5.0", name_ + " sent what is no SMTP reply"});
         const int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
         if (code < 200 || code > 599 || (lines > 0 && code != reply.code))
-            return fail({451, "4.5.0", host_ + " sent what is no SMTP reply"});
+            return fail({451, "4.5.0", name_ + " sent what is no SMTP reply"});
         reply.code = code;
         const bool last = line.size() == 3 || line[3] == ' ';
         auto text = line.substr(std::min<std::size_t>(4, line.size()));
@@ -120,14 +157,15 @@ Reply Session::read_reply(Deadline deadline, bool go_on) {
             text.remove_prefix(std::min(blank + 1, text.size()));
         }
         if (lines > 0) reply.text += '\n';
-        reply.text.append(text);
+        const auto clean = [](unsigned char c) { return c < 32 || c == 127 ? ' ' : char(c); };
+        std::ranges::transform(text, std::back_inserter(reply.text), clean);
         if (!last) continue;
         if (code == 421) fail(reply);
         // 354 says go on; nothing but DATA has anything to go on with.
         if (code >= 300 && code < 400 && !(go_on && code == 354)) return fail(reply);
         return reply;
     }
-    return fail({451, "4.5.0", host_ + " sent a reply without an end"});
+    return fail({451, "4.5.0", name_ + " sent a reply without an end"});
 }
 
 Reply Session::command(const std::string& line, std::chrono::seconds patience, bool go_on) {
@@ -140,7 +178,7 @@ Reply Session::command(const std::string& line, std::chrono::seconds patience, b
 bool Session::out_of_step() {
     if (!connection_.readable()) return false;
     const auto reply = read_reply(until(std::chrono::seconds(1)));
-    if (!failure_) fail(reply.positive() ? Reply{451, "4.5.0", host_ + " answers before it is asked"} : reply);
+    if (!failure_) fail(reply.positive() ? Reply{451, "4.5.0", name_ + " answers before it is asked"} : reply);
     return true;
 }
 
@@ -149,11 +187,11 @@ bool Session::out_of_step() {
 std::optional<Reply> Session::unsendable(const Sender& from) const {
     const auto& x = offer_.extensions;
     if (!from.null() && !mailbox(from)) return Reply{553, "5.1.7", "The sender is not a mailbox"};
-    if ((from.smtputf8 || from.utf8()) && !x.smtputf8) return Reply{550, "5.6.7", host_ + " does not offer SMTPUTF8"};
+    if ((from.smtputf8 || from.utf8()) && !x.smtputf8) return Reply{550, "5.6.7", name_ + " does not offer SMTPUTF8"};
     if (from.body == BodyType::eight_bit_mime && !x.eight_bit_mime)
-        return Reply{554, "5.6.3", host_ + " does not offer 8BITMIME"};
+        return Reply{554, "5.6.3", name_ + " does not offer 8BITMIME"};
     if (from.body == BodyType::binary_mime && !(x.binary_mime && x.chunking))
-        return Reply{554, "5.6.3", host_ + " does not offer BINARYMIME"};
+        return Reply{554, "5.6.3", name_ + " does not offer BINARYMIME"};
     return std::nullopt;
 }
 
@@ -183,13 +221,16 @@ std::string Session::rcpt_line(const Recipient& to) const {
     return line;
 }
 
-Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to,
-                    std::vector<Reply>& replies) {
+Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to, std::vector<Reply>& replies,
+                    bool and_data) {
     replies.clear();
+    accepted_ = 0;
+    ++mails_;
     if (failure_) return *failure_;
     if (auto refusal = unsendable(from)) return *refusal;
     utf8_ = from.smtputf8 || from.utf8();
-    if (offer_.max_size > 0 && size > offer_.max_size) return {552, "5.3.4", "Message is too large for " + host_};
+    body_ = from.body;
+    if (offer_.max_size > 0 && size > offer_.max_size) return {552, "5.3.4", "Message is too large for " + name_};
     if (!offer_.extensions.pipelining) {
         auto reply = command(mail_line(from, size), patience_.mail);
         if (reply.positive())
@@ -199,20 +240,35 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
     if (out_of_step()) return *failure_;
     auto& out = connection_.out();
     out.append(mail_line(from, size)).append("\r\n");
-    for (const auto& r : to)
-        if (!unsendable(r)) out.append(rcpt_line(r)).append("\r\n");
-    auto reply = read_reply(until(patience_.mail));
-    for (const auto& r : to) {
-        auto refusal = unsendable(r);
-        replies.push_back(refusal ? *refusal : read_reply(until(patience_.rcpt)));
+    and_data = and_data && to.size() == 1 && host_.protocol == Protocol::smtp && !unsendable(to.front());
+    std::optional<Reply> reply;
+    while (!reply || (!to.empty() && !failure_)) {
+        const auto group = to.first(std::min(to.size(), largest_group));
+        to = to.subspan(group.size());
+        for (const auto& r : group)
+            if (!unsendable(r)) out.append(rcpt_line(r)).append("\r\n");
+        if (and_data) out.append("DATA\r\n");
+        if (!reply) reply = read_reply(until(patience_.mail));
+        for (const auto& r : group) {
+            auto refusal = unsendable(r);
+            replies.push_back(refusal ? std::move(*refusal) : read_reply(until(patience_.rcpt)));
+            if (replies.back().positive()) ++accepted_;
+        }
+        if (and_data && !failure_) go_ = read_reply(until(patience_.data), true);
+        if (!reply->positive()) {
+            replies.clear();
+            break;
+        }
     }
-    if (!reply.positive()) replies.clear();
-    return reply;
+    for (; !to.empty() && reply->positive(); to = to.subspan(1)) replies.push_back(*failure_);
+    return *reply;
 }
 
 Reply Session::rcpt(const Recipient& to) {
     if (auto refusal = unsendable(to)) return *refusal;
-    return command(rcpt_line(to), patience_.rcpt);
+    auto reply = command(rcpt_line(to), patience_.rcpt);
+    if (reply.positive()) ++accepted_;
+    return reply;
 }
 
 // ---- the text ----
@@ -243,60 +299,91 @@ bool Session::send_text(const std::string& head, const Message& message) {
 
 bool Session::send_chunk(const std::string& head, const Message& message) {
     auto& out = connection_.out();
-    out += "BDAT " + std::to_string(head.size() + message.size()) + " LAST\r\n" + head;
-    std::string buffer(piece, '\0');
+    out.append("BDAT ").append(std::to_string(head.size() + message.size())).append(" LAST\r\n").append(head);
+    const auto view = message.spooled() ? std::string_view() : message.view();
+    std::string buffer(message.spooled() ? piece : 0, '\0');
     for (std::uint64_t offset = 0; offset < message.size();) {
-        const auto n = message.read(offset, buffer.data(), buffer.size());
-        offset += n;
+        auto part = view.substr(std::min<std::size_t>(std::size_t(offset), view.size()), piece);
+        if (message.spooled()) part = {buffer.data(), message.read(offset, buffer.data(), buffer.size())};
+        offset += part.size();
         // The last octet is the end here: whoever waits is asked before it goes.
         if (offset == message.size() && !message.sender_present()) return false;
-        out.append(buffer.data(), n);
-        if (!connection_.flush(until(patience_.block))) return false;
-    }
-    return true;
-}
-
-Reply Session::end_reply() {
-    auto reply = read_reply(until(patience_.data_end));
-    in_doubt_ = failure_ && reply.code != 421;
-    return reply;
-}
-
-Reply Session::data(const std::string& head, const Message& message, bool binary) {
-    const Reply gone{451, "4.4.2", "The sender has gone before the end"};
-    const Reply lost{451, "4.4.2", "Connection to " + host_ + " lost while sending the message"};
-    if (failure_) return *failure_;
-    try {
-        if (binary) {
-            if (out_of_step()) return *failure_;
-            if (!send_chunk(head, message)) return fail(message.sender_present() ? lost : gone);
-            in_doubt_ = true;
-            return end_reply();
+        if (part.size() < piece) {
+            out.append(part);
+            if (!connection_.flush(until(patience_.block))) return false;
+        } else if (!connection_.send(part, until(patience_.block))) {
+            return false;
         }
-        if (message.bare_line_ends())
-            return {554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
-        const auto go = command("DATA", patience_.data, true);
-        if (go.code != 354) return go.positive() ? fail(go) : go;
-        if (!send_text(head, message)) return fail(lost);
-        if (!message.sender_present()) return fail(gone);
-        if (out_of_step()) return *failure_;
-        in_doubt_ = true;
+    }
+    return !message.empty() || (message.sender_present() && connection_.flush(until(patience_.block)));
+}
+
+// After the end: by SMTP one reply, by LMTP one for each recipient that was accepted.
+std::vector<Outcome> Session::end_replies() {
+    if (host_.protocol == Protocol::smtp) {
+        const auto reply = read_reply(until(patience_.data_end));
+        return std::vector<Outcome>(accepted_, {reply, failure_ && reply.code != 421});
+    }
+    std::vector<Outcome> out;
+    while (out.size() < accepted_) {
+        const bool over = failure_.has_value();
+        auto reply = read_reply(until(patience_.data_end));
+        out.push_back({std::move(reply), failure_ && (over || failure_->code != 421)});
+    }
+    return out;
+}
+
+std::vector<Outcome> Session::all(const Reply& reply) const { return std::vector<Outcome>(accepted_, {reply}); }
+
+std::vector<Outcome> Session::data(const std::string& head, const Message& message, bool chunked) {
+    const Reply gone{451, "4.4.2", "The sender has gone before the end"};
+    const Reply lost{451, "4.4.2", "Connection to " + name_ + " lost while sending the message"};
+    if (failure_) return all(*failure_);
+    const bool binary = body_ == BodyType::binary_mime;
+    try {
+        // What stands between the commands and the text must not be let in, whichever way it goes.
+        if (!binary && message.bare_line_ends()) {
+            const Reply bare{554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
+            if (go_ && go_->code == 354) fail(bare);  // an empty mail would be the only other way out
+            return all(bare);
+        }
+        if (!go_ && (binary || (chunked && offer_.extensions.chunking))) {
+            if (out_of_step()) return all(*failure_);
+            if (!send_chunk(head, message)) return all(fail(message.sender_present() ? lost : gone));
+            return end_replies();
+        }
+        const auto go = go_ ? *std::exchange(go_, std::nullopt) : command("DATA", patience_.data, true);
+        if (go.code != 354) return all(go.positive() ? fail(go) : go);
+        if (!send_text(head, message)) return all(fail(lost));
+        if (!message.sender_present()) return all(fail(gone));
+        if (out_of_step()) return all(*failure_);
         connection_.out() += ".\r\n";
-        if (!connection_.flush(until(patience_.block))) return fail(lost);
-        return end_reply();
+        // What our own system did not take can't have arrived.
+        if (!connection_.flush(until(patience_.block))) return all(fail(lost));
+        return end_replies();
     } catch (
         const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
-        return fail({451, "4.3.0", e.what()});
+        return all(fail({451, "4.3.0", e.what()}));
     }
 }
 
 void Session::reset() {
+    if (go_ && go_->code == 354) fail({451, "4.5.0", "DATA was not followed by a text"});
+    go_.reset();
     if (!failure_) command("RSET", patience_.quit);
 }
 
 void Session::quit() {
     if (!connection_) return;
-    if (!failure_) command("QUIT", patience_.quit);
+    if (!failure_ && !go_) command("QUIT", patience_.quit);
+    connection_.close();
+}
+
+void Session::leave() {
+    if (connection_ && !failure_ && !go_) {
+        connection_.out() += "QUIT\r\n";
+        connection_.flush(Clock::now());
+    }
     connection_.close();
 }
 

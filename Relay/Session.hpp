@@ -1,4 +1,4 @@
-// Session -- the SMTP client's side of one connection to a next hop.
+// Session -- the SMTP or LMTP client's side of one connection to a next hop.
 #pragma once
 
 #include <optional>
@@ -10,6 +10,7 @@
 #include "../Server/Address.hpp"
 #include "../Server/Connection.hpp"
 #include "../Server/Message.hpp"
+#include "../Server/Options.hpp"
 #include "../Server/Reply.hpp"
 
 namespace Net::SMTP {
@@ -27,74 +28,111 @@ struct Patience {
     seconds block{180};  // for each 64 KiB of the text to be taken
     seconds data_end{600};
     seconds quit{2};
+    seconds lookup{20};  // of a name in the DNS, all its record types together
 };
 
-// What a next hop said in EHLO.
+// A host to connect to, and what is spoken there.
+struct Upstream {
+    Endpoint endpoint;
+    Protocol protocol = Protocol::smtp;
+    std::string name{};  // what results call it; empty: the endpoint as text
+
+    std::string str() const { return name.empty() ? endpoint.str() : name; }
+    // Reads "HOST", "HOST:PORT", "[IPv6]:PORT" and "unix:/path", with "smtp:" (25) or "lmtp:" (24) in front of it, or
+    // "smtp://" and "lmtp://". std::invalid_argument names what can't be parsed, and LMTP on port 25 (RFC 2033 5).
+    static Upstream parse(std::string_view text);
+};
+
+// What a next hop said in EHLO or LHLO.
 struct Offer {
     Extensions extensions{false, false, false, false, false, false, false, false};
     std::uint64_t max_size = 0;  // of SIZE; 0: not said
 };
 
-// A dialogue with one host. Never throws for what the host does: its replies come back as they are, cleaned by Reply
-// when they go on to somebody, and what goes wrong comes back as a reply of ours (451 4.4.x). After that, and after
-// 421, failed() holds. What it reads is bounded: 2 KiB a line, 128 lines a reply. One thread.
+// What became of a message at one recipient.
+struct Outcome {
+    Reply reply;
+    bool in_doubt = false;  // the end was sent and no answer came: the host may have the mail (RFC 1047)
+};
+
+// A dialogue with one host. Never throws for what the host does: its replies come back as they are, cleaned of
+// controls, and what goes wrong comes back as a reply of ours (451 4.4.x). After that, and after 421, failed() holds.
+// What it reads is bounded: 2 KiB a line, 128 lines a reply. One thread at a time.
 class Session {
 public:
-    // Connects, hears the greeting, says EHLO or, if that is not known there, HELO. `end` is the end of all patience.
-    Session(const Endpoint& host, const std::string& hostname, const Patience&, Deadline end);
+    // Connects, hears the greeting, says EHLO (LHLO) or, if that is not known there, HELO. `end` is the end of all
+    // patience; with `server` the end of its drain is, too.
+    Session(const Upstream& host, const std::string& hostname, const Patience&, Deadline end,
+            std::shared_ptr<Shared> server = nullptr);
+    // Says QUIT; in a process other than the one that made it, it only closes.
     ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
     // Why no more mail can be sent here.
     const std::optional<Reply>& failed() const { return failure_; }
+    // Whether it broke before any host's word: nobody was reached, or not in time.
+    bool reached() const { return reached_; }
     const Offer& offer() const { return offer_; }
-    const std::string& host() const { return host_; }
-    // A new end of all patience.
-    void extend(Deadline end) { end_ = end; }
-    // Ends its waits when the drain of that server does.
-    void heed(std::shared_ptr<Shared> server) { connection_.shared = std::move(server); }
-    // Whether the end of a message was sent and no answer to it came.
-    bool in_doubt() const { return in_doubt_; }
+    const Upstream& host() const { return host_; }
+    const std::string& hostname() const { return hostname_; }
+    // How many messages it was begun for.
+    std::size_t mails() const { return mails_; }
+    // For another message: a new end of all patience, and the server that it came through.
+    void extend(Deadline end, std::shared_ptr<Shared> server);
+    // Between messages: whether nothing was said or closed by the other side.
+    bool quiet() const { return !failure_ && connection_ && !connection_.readable(); }
 
     // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive
     // one `replies` has one for each recipient. What can't be sent without harm is refused here: an address that is
-    // none (553), UTF-8 where SMTPUTF8 is not offered (5.6.7), 8-bit or binary bodies where they aren't (5.6.3).
-    Reply mail(const Sender&, std::uint64_t size, std::span<const Recipient>, std::vector<Reply>& replies);
+    // none (553), UTF-8 where SMTPUTF8 is not offered (5.6.7), 8-bit or binary bodies where they aren't (5.6.3). With
+    // `and_data`, which is for one recipient only, DATA goes along; data() must follow when all is positive.
+    Reply mail(const Sender&, std::uint64_t size, std::span<const Recipient>, std::vector<Reply>& replies,
+               bool and_data = false);
     // One more recipient, alone.
     Reply rcpt(const Recipient&);
 
-    // The text, with `head` in front of it. Where `binary`, by BDAT. A lone CR or LF is refused: 5.6.0. Before the end
-    // is sent the message is asked whether its sender still waits; if not, the connection is cut before the end, and
-    // the next hop has nothing.
-    Reply data(const std::string& head, const Message&, bool binary);
+    // The text, with `head` in front of it: by BDAT where that is offered and `chunked`, or it is binary; else by
+    // DATA. An outcome for each recipient that was accepted, in their order; by SMTP all are the same. A lone CR or LF
+    // in a text is refused: 5.6.0. Before the end is sent the message is asked whether its sender still waits; if not,
+    // the connection is cut before the end, and the next hop has nothing.
+    std::vector<Outcome> data(const std::string& head, const Message&, bool chunked);
 
     // Gives up the transaction, or the connection. Both are polite and short.
     void reset();
     void quit();
+    // QUIT without waiting for its reply.
+    void leave();
 
 private:
     Reply command(const std::string& line, std::chrono::seconds patience, bool go_on = false);
     Reply read_reply(Deadline, bool go_on = false);
     Reply fail(Reply);
     bool out_of_step();
-    Reply end_reply();
+    std::vector<Outcome> end_replies();
+    std::vector<Outcome> all(const Reply&) const;
     bool send_text(const std::string& head, const Message&);
     bool send_chunk(const std::string& head, const Message&);
     void hello(const std::string& hostname, const Patience&);
+    void heard_offer(std::string_view lines);
     Deadline until(std::chrono::seconds) const;
     std::string mail_line(const Sender&, std::uint64_t size) const;
     std::string rcpt_line(const Recipient&) const;
     std::optional<Reply> unsendable(const Sender&) const;
     std::optional<Reply> unsendable(const Recipient&) const;
 
-    std::string host_;
+    Upstream host_;
+    std::string name_, hostname_;
     Patience patience_;
     Deadline end_;
     Connection connection_;
     Offer offer_;
-    bool esmtp_ = false, utf8_ = false, in_doubt_ = false;
+    BodyType body_ = BodyType::seven_bit;
+    bool utf8_ = false, reached_ = false;
+    std::size_t mails_ = 0, accepted_ = 0;
+    std::optional<Reply> go_;  // to a DATA that went along with RCPT
     std::optional<Reply> failure_;
+    int owner_;
 };
 
 }  // namespace Net::SMTP

@@ -19,6 +19,7 @@
 #include <system_error>
 #include <utility>
 
+#include "Content.hpp"
 #include "Shared.hpp"
 #include "Socket.hpp"
 
@@ -142,15 +143,7 @@ const Endpoint& Connection::local() const {
     return *local_;
 }
 
-// A forked child can't see the flag that its parent sets, only the descriptor.
-bool Connection::stopping() const {
-    if (!shared) return false;
-    if (shared->forked && !shared->stopping) {
-        pollfd stop{shared->stop_fd, POLLIN, 0};
-        if (poll(&stop, 1, 0) > 0) shared->stopping = true;
-    }
-    return shared->stopping.load(std::memory_order_relaxed);
-}
+bool Connection::stopping() const { return shared && shared->stop_seen(); }
 
 // Nobody has spoken for a second: give back what a silent session does not need.
 void Connection::park() {
@@ -376,29 +369,30 @@ void Connection::finish(bool politely) {
     close();
 }
 
-Connection Connection::connect(const Endpoint& to, Deadline deadline) {
+Connection Connection::connect(const Endpoint& to, const Wait& wait) {
     int error = EHOSTUNREACH;
-    for (const auto& address : resolve(to, false)) {
-        const int fd = socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0) throw std::system_error(errno, std::generic_category(), "socket for " + to.str());
-        if (::connect(fd, address.get(), address.size) != 0) {
-            error = errno;
-            if (error == EINPROGRESS || error == EINTR) {
-                pollfd out{fd, POLLOUT, 0};
-                int ready;
-                do ready = poll(&out, 1, milliseconds_until(deadline));
-                while (ready < 0 && errno == EINTR);
-                error = ETIMEDOUT;
+    const auto all = look_up(to, wait);
+    auto left = all.size();
+    for (const auto& address : all) {
+        // Each has its share of the time, so that one which swallows everything does not keep us from the others.
+        const auto now = Clock::now();
+        const auto share = wait.end == Deadline::max() ? wait : wait.within(now + (wait.end - now) / left);
+        --left;
+        Descriptor fd(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        if (!fd) throw std::system_error(errno, std::generic_category(), "socket for " + to.str());
+        error = ::connect(fd.get(), address.get(), address.size) == 0 ? 0 : errno;
+        if (error == EINPROGRESS || error == EINTR) {
+            error = ETIMEDOUT;
+            pollfd out{fd.get(), POLLOUT, 0};
+            for (int ready = 0; ready <= 0 && !share.over();) {
+                ready = poll(&out, 1, milliseconds_until(share.look()));
                 socklen_t size = sizeof error;
-                if (ready > 0) getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-            }
-            if (error != 0) {
-                ::close(fd);
-                continue;
+                if (ready > 0) getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
             }
         }
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-        return Connection(fd);
+        if (error != 0) continue;
+        fcntl(fd.get(), F_SETFL, fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
+        return Connection(fd.release());
     }
     throw std::system_error(error, std::generic_category(), "connect to " + to.str());
 }

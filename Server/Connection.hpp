@@ -78,8 +78,9 @@ public:
     void finish(bool politely);
     void close();
 
-    // Connects to one endpoint (names are looked up by the system). std::system_error with the endpoint's name.
-    static Connection connect(const Endpoint&, Deadline);
+    // Connects to one endpoint; a name's addresses are tried in turn, as the system knows them. std::system_error or
+    // std::runtime_error with the endpoint's name.
+    static Connection connect(const Endpoint&, const Wait&);
 
 private:
     friend class Server;

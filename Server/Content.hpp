@@ -60,6 +60,7 @@ struct Content {
     std::string id;
     std::time_t received_at = 0;
     Custody custody;
+    bool each = false;  // the sender hears a verdict for each recipient (LMTP)
     std::function<bool()> sender_present;
     // What a hook wants to find again when the message is there; ends with the transaction.
     std::any baggage;

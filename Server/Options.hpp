@@ -18,12 +18,19 @@ enum class BareLineEnds {
     accept,     // kept as it is; it never ends a line or the text
 };
 
+// What is spoken. LMTP (RFC 2033) is for the last hop: LHLO, and after the text a reply for each recipient.
+enum class Protocol { smtp, lmtp };
+
 struct Options {
     using seconds = std::chrono::seconds;
 
     std::string name{};              // of the server, in events and logs; no meaning on the wire
     std::string hostname{};          // ours, in 220, HELO, EHLO, Received. Empty: the system's host name
-    std::string greeting = "ESMTP";  // what follows the host name in 220
+    std::string greeting = "ESMTP";  // what follows the host name in 220; where LMTP is spoken this one is "LMTP"
+
+    // With lmtp the server refuses to listen on TCP port 25 (RFC 2033 5): std::invalid_argument. PIPELINING and
+    // ENHANCEDSTATUSCODES are offered then whatever `offer` says.
+    Protocol protocol = Protocol::smtp;
 
     Extensions offer{};
     Leniency lenient{};

@@ -1,5 +1,6 @@
 #include "Shared.hpp"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,6 +40,20 @@ Deadline Shared::drained() {
         end = drained_.compare_exchange_strong(end, first) ? first : end;
     }
     return Deadline(Deadline::duration(end));
+}
+
+// A forked child can't see the flag that its parent sets, only the descriptor.
+bool Shared::stop_seen() {
+    if (forked && !stopping) {
+        pollfd stop{stop_fd, POLLIN, 0};
+        if (poll(&stop, 1, 0) > 0) stopping = true;
+    }
+    return stopping.load(std::memory_order_relaxed);
+}
+
+Wait Shared::wait(std::shared_ptr<Shared> server, Deadline end) {
+    if (!server) return end;
+    return {end, [server] { return server->stop_seen() && std::chrono::steady_clock::now() >= server->drained(); }};
 }
 
 Slot::Slot(std::shared_ptr<Shared> shared, std::string ip)

@@ -34,8 +34,11 @@ struct Shared {
     // descriptor is readable for good then; it is all that a forked child sees.
     std::atomic<bool> stopping{false};
     int stop_fd = -1;
+    bool stop_seen();
     // `drain` after the stop was first seen.
     Deadline drained();
+    // Until `end`, or the end of the drain of that server, if there is one.
+    static Wait wait(std::shared_ptr<Shared> server, Deadline end);
     std::chrono::seconds drain{30};
     std::atomic<Deadline::rep> drained_{0};
     bool forked = false;

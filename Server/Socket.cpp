@@ -8,10 +8,15 @@
 #include <sys/un.h>
 
 #include <cerrno>
+#include <condition_variable>
 #include <cstddef>
 #include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <system_error>
+#include <thread>
 
 namespace Net::SMTP {
 
@@ -66,6 +71,43 @@ std::vector<SocketAddress> resolve(const Endpoint& e, bool passive) {
     }
     freeaddrinfo(found);
     return out;
+}
+
+std::vector<SocketAddress> look_up(const Endpoint& e, const Wait& wait) {
+    unsigned char octets[16];
+    const bool number =
+        inet_pton(AF_INET, e.host.c_str(), octets) == 1 || inet_pton(AF_INET6, e.host.c_str(), octets) == 1;
+    if (e.local() || e.host.empty() || number) return resolve(e, false);
+
+    struct Answer {
+        std::mutex mutex;
+        std::condition_variable there;
+        bool given = false;
+        std::vector<SocketAddress> addresses;
+        std::exception_ptr failure;
+    };
+    const auto answer = std::make_shared<Answer>();
+    std::thread([answer, e] {
+        std::vector<SocketAddress> found;
+        std::exception_ptr failure;
+        try {
+            found = resolve(e, false);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        std::lock_guard lock(answer->mutex);
+        answer->addresses = std::move(found);
+        answer->failure = failure;
+        answer->given = true;
+        answer->there.notify_all();
+    }).detach();
+    std::unique_lock lock(answer->mutex);
+    while (!answer->given) {
+        if (wait.over()) throw std::system_error(ETIMEDOUT, std::generic_category(), "look up " + e.str());
+        answer->there.wait_until(lock, wait.look());
+    }
+    if (answer->failure) std::rethrow_exception(answer->failure);
+    return answer->addresses;
 }
 
 bool prepare_socket(int fd) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "Endpoint.hpp"
+#include "Wait.hpp"
 
 namespace Net::SMTP {
 
@@ -22,6 +23,10 @@ Endpoint endpoint(const sockaddr_storage&, socklen_t);
 // All addresses of an endpoint; with `passive` an empty host means every interface. std::system_error or
 // std::runtime_error with the endpoint's name when there is none.
 std::vector<SocketAddress> resolve(const Endpoint&, bool passive);
+
+// The same for somebody to connect to, and no longer than `wait`: the system's own look-up of a name, which knows no
+// deadline, goes on without us then. ETIMEDOUT.
+std::vector<SocketAddress> look_up(const Endpoint&, const Wait& wait);
 
 // No delay for small replies, and no recv that waits longer than a second. False if the system would not have it.
 bool prepare_socket(int fd);

@@ -29,12 +29,25 @@ public:
         return value ? *value : otherwise;
     }
 
-    std::vector<std::string> all(const std::string& name, const std::string& otherwise) const {
+    std::vector<std::string> all(const std::string& name) const {
         std::vector<std::string> values;
         for (const auto& g : given_)
             if (g.name == name) values.push_back(g.value);
+        return values;
+    }
+    std::vector<std::string> all(const std::string& name, const std::string& otherwise) const {
+        auto values = all(name);
         if (values.empty()) values.push_back(otherwise);
         return values;
+    }
+
+    std::uint16_t port(const std::string& name, std::uint16_t otherwise) const {
+        const auto n = number(name, otherwise);
+        if (n == 0 || n > 65535) {
+            std::fprintf(stderr, "%s: not a port: %s\n", name.c_str(), (*this)(name).c_str());
+            std::exit(2);
+        }
+        return static_cast<std::uint16_t>(n);
     }
 
     std::uint64_t number(const std::string& name, std::uint64_t otherwise) const {

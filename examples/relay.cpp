@@ -1,6 +1,7 @@
-// relay -- hands every mail of trusted clients to a smart host, while the client waits; offers what the smart host
-// offers.
+// relay -- hands every mail of trusted clients on while the client waits: to a smart host, of which it offers what that
+// offers, or by MX.
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/UnboundResolver.hpp>
 #include <condition_variable>
 #include <mutex>
 
@@ -44,27 +45,40 @@ private:
     std::chrono::steady_clock::time_point good_until_{};
 };
 
-int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--via=", "--hostname=", "--trusted="});
+int main(int argc, char** argv) try {
+    const Arguments given(
+        argc, argv, {"--listen=", "--via=", "--dns=", "--mx-port=", "--trust-anchor=", "--hostname=", "--trusted="});
     const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
-    const Relay::Options via{.host = given("--via"), .hostname = given("--hostname"), .at_rcpt = true};
-    Options options{.hostname = given("--hostname")};
-    options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;  // as far as the next hop does
+    Relay::Options next{.host = given("--via"),
+                        .mx_port = given.port("--mx-port", 25),
+                        .hostname = given("--hostname"),
+                        .at_rcpt = true,
+                        .sessions = std::make_shared<SessionCache>()};
+    if (next.host.empty() || given.has("--dns"))
+        next.resolver = std::make_shared<UnboundResolver>(
+            UnboundResolver::Options{.servers = given.all("--dns"), .trust_anchor = given("--trust-anchor")});
 
+    Options options{.hostname = given("--hostname")};
+    options.offer.smtputf8 = true;  // by MX a host that can't take such a mail is a refusal; so is it for 8-bit text
+    if (!next.host.empty()) options.offer.dsn = options.offer.binary_mime = true;  // as far as the next hop does
     Server server(given.all("--listen", "127.0.0.1:2525"), options);
-    server.on<Event::Helo>([asked = std::make_shared<Asked>(via)](Event::Helo& e) {
-        const auto next = (*asked)();
-        e.offer.eight_bit_mime &= next.eight_bit_mime;
-        e.offer.smtputf8 &= next.smtputf8;
-        e.offer.dsn &= next.dsn;
-        e.offer.binary_mime &= next.binary_mime && next.chunking;
-    });
+    if (!next.host.empty())
+        server.on<Event::Helo>([asked = std::make_shared<Asked>(next)](Event::Helo& e) {
+            const auto there = (*asked)();
+            e.offer.eight_bit_mime &= there.eight_bit_mime;
+            e.offer.smtputf8 &= there.smtputf8;
+            e.offer.dsn &= there.dsn;
+            e.offer.binary_mime &= there.binary_mime && there.chunking;
+        });
     server.on<Event::Rcpt>([&](Event::Rcpt& e) {
         if (!trusted.contains(e.client.peer())) e.reply = {550, "5.7.1", "Relaying denied"};
     });
-    Relay::attach(server, via);
+    Relay::attach(server, next);
     server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
     ready(server);
 
-    server.run([&](Server::Client& client) { Relay(client.FROM, client.TO, client.MSG, via); });
+    server.run([&](Server::Client& client) { Relay(client.FROM, client.TO, client.MSG, next); });
+} catch (const std::exception& e) {
+    std::fprintf(stderr, "relay: %s\n", e.what());
+    return 1;
 }

@@ -272,7 +272,8 @@ TEST_CASE("all or nothing: one refused recipient, and nobody gets the message") 
 TEST_CASE("the next hop's words reach the sender, line by line") {
     for (const std::string where : {"MAIL", "RCPT", "DATA", "."}) {
         CAPTURE(where);
-        NextHop hop(Manners{{where, "554 5.7.1 first line\n5.7.1 second line"}});
+        NextHop hop(Manners{{"DATA", where == "." ? "354 go on" : "503 5.5.1 no recipients"},
+                            {where, "554 5.7.1 first line\n5.7.1 second line"}});
         Setup setup;
         setup.handler = [&](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, via(hop)); };
         dialogue(std::string(opening) +

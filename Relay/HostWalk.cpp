@@ -1,0 +1,146 @@
+#include "HostWalk.hpp"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <random>
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t most_exchangers = 100;  // a DNS answer could name thousands
+constexpr std::size_t most_addresses = 16;    // of one host
+
+bool number(const std::string& host) {
+    unsigned char octets[16];
+    return inet_pton(AF_INET, host.c_str(), octets) == 1 || inet_pton(AF_INET6, host.c_str(), octets) == 1;
+}
+
+// "[192.0.2.1]" and "[IPv6:2001:db8::1]" of a mailbox; nullopt for any other kind of literal.
+std::optional<std::string> literal_address(std::string_view domain) {
+    auto inner = domain.substr(1, domain.size() - 2);
+    constexpr std::string_view tag = "IPv6:";
+    const bool v6 = inner.size() > tag.size() && same_text(inner.substr(0, tag.size()), tag);
+    if (v6) inner.remove_prefix(tag.size());
+    std::string text(inner);
+    if (!number(text) || v6 != (text.find(':') != text.npos)) return std::nullopt;
+    return text;
+}
+
+}  // namespace
+
+HostWalk HostWalk::by_mx(const std::string& domain, Settings settings) {
+    HostWalk walk(std::move(settings));
+    walk.like_.endpoint.port = walk.settings_.port;
+    if (domain.empty()) {
+        walk.failure_ = {550, "5.1.2", "No domain to deliver to"};
+    } else if (domain.front() == '[') {
+        const auto address = literal_address(domain);
+        if (address) walk.upstreams_.push_back({{*address, walk.settings_.port}, Protocol::smtp});
+        else walk.failure_ = {550, "5.1.2", "Not an address that mail can be sent to: " + domain};
+    } else {
+        walk.domain_ = domain;
+        walk.asked_ = false;
+    }
+    return walk;
+}
+
+HostWalk HostWalk::to(const Upstream& host, Settings settings) {
+    HostWalk walk(std::move(settings));
+    walk.smart_ = true;
+    walk.like_ = host;
+    const auto& e = host.endpoint;
+    if (walk.settings_.resolver && !e.local() && !number(e.host)) walk.hosts_.push_back(e.host);
+    else walk.upstreams_.push_back(host);
+    return walk;
+}
+
+std::optional<Upstream> HostWalk::next() {
+    if (!asked_) find_exchangers();
+    for (;;) {
+        while (!upstreams_.empty()) {
+            auto upstream = std::move(upstreams_.front());
+            upstreams_.pop_front();
+            if (upstream.endpoint == settings_.ourselves) {
+                if (!found_) failure_ = {554, "5.4.6", "Mail for " + domain_ + " would come back to us"};
+                continue;
+            }
+            found_ = true;
+            return upstream;
+        }
+        if (hosts_.empty() || settings_.wait.over()) return std::nullopt;
+        const auto host = std::move(hosts_.front());
+        hosts_.pop_front();
+        find_addresses(host);
+    }
+}
+
+void HostWalk::find_exchangers() {
+    asked_ = true;
+    using Status = Records::Status;
+    const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
+    const auto records = settings_.resolver->query(domain_, RecordType::MX, wait);
+    switch (records.status) {
+        case Status::no_domain: failure_ = {550, "5.1.2", "No such domain: " + domain_}; return;
+        case Status::failed:
+        case Status::timeout:
+            failure_ = {451, "4.4.3", "The mail servers of " + domain_ + " could not be looked up"};
+            return;
+        case Status::no_data:  // RFC 5321 5.1: the domain is its own mail server
+            failure_ = {550, "5.1.2", "No mail server for " + domain_};
+            hosts_.push_back(domain_);
+            return;
+        case Status::found: break;
+    }
+    auto all = mail_exchangers(records);
+    if (all.size() == 1 && all.front().host.empty()) {
+        failure_ = {556, "5.1.10", domain_ + " accepts no mail"};
+        return;
+    }
+    // RFC 7505 3: a null MX among others means nothing.
+    std::erase_if(all, [](const MailExchanger& m) { return m.host.empty(); });
+    std::minstd_rand random{std::random_device{}()};
+    std::ranges::shuffle(all, random);
+    std::ranges::stable_sort(all, {}, &MailExchanger::preference);
+    if (all.size() > most_exchangers) all.resize(most_exchangers);
+    failure_ = {550, "5.4.4", "No mail server of " + domain_ + " has an address"};
+    for (const auto& m : all) {
+        // RFC 5321 5.1: who is in the list goes on to better ones only.
+        if (same_text(m.host, settings_.hostname)) {
+            const auto ours = m.preference;
+            std::erase_if(all, [&](const MailExchanger& other) { return other.preference >= ours; });
+            if (all.empty()) failure_ = {554, "5.4.6", "Mail for " + domain_ + " would come back to us"};
+            break;
+        }
+    }
+    for (auto& m : all) hosts_.push_back(std::move(m.host));
+}
+
+// IPv6 and IPv4 in turn, so that one which does not work here costs one attempt.
+void HostWalk::find_addresses(const std::string& host) {
+    std::vector<std::string> kinds[2];
+    const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
+    int which = 0;
+    for (const auto type : {RecordType::AAAA, RecordType::A}) {
+        const auto records = settings_.resolver->query(host, type, wait);
+        if (records.temporary()) unsure_ = true;
+        kinds[which] = addresses(records);
+        if (kinds[which].size() > most_addresses) kinds[which].resize(most_addresses);
+        ++which;
+    }
+    for (std::size_t i = 0; i < std::max(kinds[0].size(), kinds[1].size()); ++i)
+        for (const auto& kind : kinds)
+            if (i < kind.size()) {
+                const Endpoint endpoint{kind[i], like_.endpoint.port};
+                upstreams_.push_back(
+                    {endpoint, like_.protocol, host + '[' + kind[i] + "]:" + std::to_string(endpoint.port)});
+            }
+    if (found_ || !upstreams_.empty()) return;
+    if (unsure_) failure_ = {451, "4.4.3", "The address of " + host + " could not be looked up"};
+    else if (smart_) failure_ = {451, "4.4.4", "The next hop " + host + " has no address"};
+}
+
+}  // namespace Net::SMTP

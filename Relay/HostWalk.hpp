@@ -1,0 +1,51 @@
+// HostWalk -- the hosts for one domain, or of a smart host, in the order to try; for our own .cpp files only, it is not
+// installed.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../Server/Resolver.hpp"
+#include "Session.hpp"
+
+namespace Net::SMTP {
+
+// Looks up as little as it can: the addresses of a host when it is its turn. One thread.
+class HostWalk {
+public:
+    struct Settings {
+        Resolver* resolver = nullptr;  // outlives this
+        std::uint16_t port = 25;       // of hosts found by MX and of address literals
+        std::string hostname{};        // ours: what is not better than we are would send the mail back to us
+        Endpoint ourselves{};          // where the message came in
+        std::chrono::seconds lookup{20};
+        Wait wait{Deadline::max()};
+    };
+    // By the MX records of `domain` (RFC 5321 5.1), or straight to the address that the literal names.
+    static HostWalk by_mx(const std::string& domain, Settings settings);
+    // A smart host; a name's addresses are the resolver's or, without one, the system's.
+    static HostWalk to(const Upstream& host, Settings settings);
+
+    // The next to try; nullopt: no more.
+    std::optional<Upstream> next();
+    // Why there was none at all, or no more.
+    const Reply& failure() const { return failure_; }
+
+private:
+    explicit HostWalk(Settings settings) : settings_(std::move(settings)) {}
+    void find_exchangers();
+    void find_addresses(const std::string& host);
+
+    Settings settings_;
+    std::string domain_;              // to be looked up
+    bool asked_ = true;               // the MX records were
+    std::deque<std::string> hosts_;   // names whose addresses are not known yet
+    std::deque<Upstream> upstreams_;  // to be tried
+    Upstream like_{};                 // port and protocol of what hosts_ become
+    bool smart_ = false, unsure_ = false, found_ = false;
+    Reply failure_{451, "4.4.4", "No route"};
+};
+
+}  // namespace Net::SMTP

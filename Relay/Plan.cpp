@@ -1,0 +1,65 @@
+#include "Plan.hpp"
+
+#include <algorithm>
+
+#include "../Server/Shared.hpp"
+#include "Fields.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+using Clock = std::chrono::steady_clock;
+}
+
+bool routed(const Relay::Options& o) { return !o.host.empty() || o.resolver; }
+
+std::string destination(const Relay::Options& o, const Recipient& to) {
+    if (!o.host.empty()) return "";
+    auto domain = to.domain;
+    std::ranges::transform(domain, domain.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
+    return domain;
+}
+
+std::string our_name(const Relay::Options& o, const std::string& received_by) {
+    return !o.hostname.empty() ? o.hostname : !received_by.empty() ? received_by : system_name();
+}
+
+Reply passed_on(Reply reply) {
+    if (reply.code == 421) reply.code = 451;
+    return reply;
+}
+
+std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Origin& origin,
+                                        Deadline end) {
+    const auto name = our_name(o, origin.hostname);
+    HostWalk::Settings how{o.resolver.get(), o.mx_port,         name,
+                           origin.local,     o.patience.lookup, Shared::wait(origin.server, end)};
+    auto walk = o.host.empty() ? HostWalk::by_mx(destination, std::move(how))
+                               : HostWalk::to(Upstream::parse(o.host), std::move(how));
+    return std::make_unique<Transfer>(
+        std::move(walk), Transfer::Settings{name, o.patience, o.chunking, o.partial || origin.each, o.sessions.get(),
+                                            end, origin.server});
+}
+
+Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& sender, const Recipient& to) {
+    const auto where = destination(o, to);
+    const auto known = std::ranges::find(groups, where, &Group::destination);
+    if (known != groups.end()) return known->transfer->add(to);
+    if (groups.size() >= o.max_domains) return {452, "4.5.3", "Too many domains in one transaction"};
+    from = sender;
+    groups.push_back({where, {}, make_transfer(o, where, origin, Clock::now() + o.total)});
+    // SIZE is what the client said: the octets themselves have not come yet.
+    return groups.back().transfer->begin(sender, sender.size.value_or(0), to);
+}
+
+std::unique_ptr<Transfer> Ahead::take(const std::string& where, const Sender& sender,
+                                      const std::vector<Recipient>& to) {
+    const auto known = std::ranges::find(groups, where, &Group::destination);
+    const auto same = [](const Recipient& a, const Recipient& b) { return a.id == b.id && a.str() == b.str(); };
+    if (known == groups.end() || !known->transfer || !known->transfer->ready() || from.str() != sender.str() ||
+        from.body != sender.body || !std::ranges::equal(to, known->transfer->to(), same))
+        return nullptr;
+    return std::move(known->transfer);
+}
+
+}  // namespace Net::SMTP

@@ -1,0 +1,52 @@
+// Plan -- which recipients travel together, and what was opened for them while the client still named them; for our own
+// .cpp files only, it is not installed.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "Relay.hpp"
+#include "Transfer.hpp"
+
+namespace Net::SMTP {
+
+// How the message came, as far as it decides where it goes.
+struct Origin {
+    std::string hostname;              // of the server, if any
+    Endpoint local{};                  // where it came in
+    std::shared_ptr<Shared> server{};  // whose drain ends the waits
+    bool each = false;                 // its sender hears a verdict for each recipient
+};
+
+// Whether there is any way for mail with these options.
+bool routed(const Relay::Options&);
+// What recipients that travel together have in common: nothing by a smart host, else the domain in small letters.
+std::string destination(const Relay::Options&, const Recipient&);
+std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string& destination, const Origin&,
+                                        Deadline end);
+// What we call ourselves.
+std::string our_name(const Relay::Options&, const std::string& received_by);
+// 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we do not.
+Reply passed_on(Reply);
+
+// Recipients of one destination and the transaction for them.
+struct Group {
+    std::string destination;
+    std::vector<std::size_t> members;  // as the Relay counts them
+    std::unique_ptr<Transfer> transfer;
+};
+
+// The transactions that were opened during RCPT. It travels in the message's baggage and gives up with it what nobody
+// has taken out.
+struct Ahead {
+    Sender from;
+    std::vector<Group> groups;  // members are not used here
+
+    Reply ask(const Relay::Options&, const Origin&, const Sender&, const Recipient&);
+    // The transaction for just these recipients of the destination; null if what was asked about is something else.
+    std::unique_ptr<Transfer> take(const std::string& destination, const Sender&, const std::vector<Recipient>&);
+};
+using AheadPointer = std::shared_ptr<Ahead>;
+
+}  // namespace Net::SMTP

@@ -1,0 +1,71 @@
+#include "SessionCache.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace Net::SMTP {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+bool same(const Session& session, const Upstream& host, const std::string& hostname) {
+    return session.host().endpoint == host.endpoint && session.host().protocol == host.protocol &&
+           session.hostname() == hostname;
+}
+
+}  // namespace
+
+SessionCache::SessionCache(const Limits& limits) : limits_(limits), owner_(getpid()) {}
+
+SessionCache::~SessionCache() {
+    if (getpid() != owner_) return;  // sessions look at the pid too
+    for (auto& idle : idle_) idle.session->leave();
+}
+
+// With the lock held; they are closed when it no longer is.
+void SessionCache::drop_expired(std::list<Idle>& dropped) {
+    while (!idle_.empty() && (idle_.front().until <= Clock::now() || idle_.size() > limits_.idle))
+        dropped.splice(dropped.end(), idle_, idle_.begin());
+}
+
+std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::string& hostname) {
+    if (getpid() != owner_) return nullptr;
+    std::list<Idle> dropped;
+    std::unique_ptr<Session> found;
+    while (!found) {
+        {
+            std::lock_guard lock(mutex_);
+            drop_expired(dropped);
+            const auto at = std::find_if(idle_.rbegin(), idle_.rend(),
+                                         [&](const Idle& i) { return same(*i.session, host, hostname); });
+            if (at == idle_.rend()) break;
+            found = std::move(at->session);
+            idle_.erase(std::next(at).base());
+        }
+        if (!found->quiet()) found.reset();  // its host has ended it meanwhile
+    }
+    for (auto& idle : dropped) idle.session->leave();
+    return found;
+}
+
+void SessionCache::put(std::unique_ptr<Session> session) {
+    if (!session || getpid() != owner_) return;
+    if (session->mails() >= limits_.mails || session->failed()) return session->leave();
+    session->extend(Deadline::max(), nullptr);
+    std::list<Idle> dropped;
+    {
+        std::lock_guard lock(mutex_);
+        idle_.push_back({std::move(session), Clock::now() + limits_.keep});
+        drop_expired(dropped);
+    }
+    for (auto& idle : dropped) idle.session->leave();
+}
+
+std::size_t SessionCache::idle() const {
+    std::lock_guard lock(mutex_);
+    return idle_.size();
+}
+
+}  // namespace Net::SMTP

@@ -1,0 +1,162 @@
+#include "Transfer.hpp"
+
+#include <algorithm>
+
+namespace Net::SMTP {
+
+namespace {
+using Clock = std::chrono::steady_clock;
+}
+
+Transfer::Transfer(HostWalk walk, Settings settings) : walk_(std::move(walk)), settings_(std::move(settings)) {}
+
+Transfer::~Transfer() { close(); }
+
+void Transfer::extend(Deadline end, std::shared_ptr<Shared> server) {
+    settings_.end = end;
+    settings_.server = server;
+    if (session_) session_->extend(end, std::move(server));
+}
+
+bool Transfer::ready() const { return open_ && session_ && !session_->failed(); }
+
+void Transfer::refused(const Reply& reply, bool by_host) {
+    if (answered_ && !by_host) return;
+    refusal_ = reply;
+    replies_.clear();
+    answered_ |= by_host;
+}
+
+// The next host that can be talked to.
+bool Transfer::connect() {
+    bool tried = answered_ || !host_.empty();
+    while (Clock::now() < settings_.end) {
+        const auto upstream = walk_.next();
+        if (!upstream) break;
+        tried = true;
+        session_ = settings_.cache ? settings_.cache->take(*upstream, settings_.hostname) : nullptr;
+        reused_ = session_ != nullptr;
+        if (reused_) {
+            session_->extend(settings_.end, settings_.server);
+            return true;
+        }
+        session_ = std::make_unique<Session>(*upstream, settings_.hostname, settings_.patience, settings_.end,
+                                             settings_.server);
+        if (!session_->failed()) return true;
+        if (session_->reached() || !answered_) host_ = upstream->str();
+        refused(*session_->failed(), session_->reached());
+        session_.reset();
+    }
+    if (!tried) refused(walk_.failure(), false);
+    return false;
+}
+
+// One host's answers to the envelope. `later`: another host may do better.
+Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
+    std::vector<Reply> replies;
+    auto mail = session_->mail(from_, size_, to, replies, and_data);
+    if (session_->failed() && reused_) {
+        // It had grown old. Nothing was sent that counts: the same host once more, on a connection of its own.
+        const auto upstream = session_->host();
+        reused_ = false;
+        session_ = std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end,
+                                             settings_.server);
+        mail = session_->mail(from_, size_, to, replies, and_data);
+    }
+    host_ = session_->host().str();
+    if (!mail.positive() || session_->failed()) {
+        const auto said = session_->failed() ? *session_->failed() : mail;
+        refused(said, true);
+        leave();
+        return said.permanent() ? Said::never : Said::later;
+    }
+    answered_ = open_ = true;
+    replies_ = std::move(replies);
+    const bool enough = settings_.partial ? std::ranges::any_of(replies_, &Reply::positive)
+                                          : std::ranges::all_of(replies_, &Reply::positive);
+    if (enough) return Said::yes;
+    return std::ranges::any_of(replies_, &Reply::permanent) ? Said::never : Said::later;
+}
+
+void Transfer::open(const Sender& from, std::uint64_t size, std::vector<Recipient> to, bool and_data) {
+    from_ = from;
+    size_ = size;
+    to_ = std::move(to);
+    while (connect()) {
+        const auto said = ask(to_, and_data);
+        if (said == Said::yes) return;
+        close();
+        if (said == Said::never) break;
+    }
+    if (replies_.empty()) replies_.assign(to_.size(), refusal_);
+}
+
+Reply Transfer::begin(const Sender& from, std::uint64_t size, const Recipient& first) {
+    from_ = from;
+    size_ = size;
+    while (connect()) {
+        const auto said = ask({&first, 1}, false);
+        if (open_) break;
+        if (said == Said::never) break;
+    }
+    if (!open_) return refusal_;
+    const auto reply = replies_.front();
+    if (reply.positive()) to_.push_back(first);
+    else replies_.clear();
+    return reply;
+}
+
+Reply Transfer::add(const Recipient& recipient) {
+    if (!open_) return refusal_;
+    const auto reply = session_->rcpt(recipient);
+    if (!reply.positive()) return reply;
+    to_.push_back(recipient);
+    replies_.push_back(reply);
+    return reply;
+}
+
+// What the present host makes of the text; the transaction is over then.
+std::vector<Outcome> Transfer::text(const std::string& head, const Message& message) {
+    const auto accepted = session_->data(head, message, settings_.chunking);
+    std::vector<Outcome> all;
+    auto next = accepted.begin();
+    for (const auto& reply : replies_)
+        all.push_back(reply.positive() && next != accepted.end() ? *next++ : Outcome{reply});
+    open_ = false;
+    const auto taken = [](const Outcome& o) { return o.reply.positive(); };
+    if (std::ranges::none_of(accepted, taken)) session_->reset();
+    leave();
+    return all;
+}
+
+std::vector<Outcome> Transfer::send(const std::string& head, const Message& message) {
+    auto outcomes = text(head, message);
+    const auto later = [](const Outcome& o) { return o.reply.temporary() && !o.in_doubt; };
+    while (std::ranges::all_of(outcomes, later) && message.sender_present()) {
+        // Nobody has it: another host may take it now. If none does, this one's word stands.
+        const auto replies = replies_;
+        const auto host = host_;
+        open(from_, size_, to_);
+        if (!ready()) {
+            close();
+            replies_ = replies;
+            host_ = host;
+            break;
+        }
+        outcomes = text(head, message);
+    }
+    return outcomes;
+}
+
+void Transfer::close() {
+    if (session_ && open_) session_->reset();
+    open_ = false;
+    leave();
+}
+
+void Transfer::leave() {
+    if (settings_.cache && session_ && !session_->failed()) settings_.cache->put(std::move(session_));
+    session_.reset();
+}
+
+}  // namespace Net::SMTP

@@ -1,0 +1,80 @@
+// Transfer -- one transaction at the next hop of some recipients, whichever of its hosts it comes to; for our own .cpp
+// files only, it is not installed.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "HostWalk.hpp"
+#include "Session.hpp"
+#include "SessionCache.hpp"
+
+namespace Net::SMTP {
+
+// Goes from host to host until one has accepted the sender and every recipient, or one has refused for good, or there
+// is no more. Nothing is sent that could become a mail before send(). One thread.
+class Transfer {
+public:
+    struct Settings {
+        std::string hostname;
+        Patience patience{};
+        bool chunking = true;
+        bool partial = false;           // some recipients are enough
+        SessionCache* cache = nullptr;  // outlives this
+        Deadline end = Deadline::max();
+        std::shared_ptr<Shared> server{};  // whose drain ends it
+    };
+    Transfer(HostWalk walk, Settings settings);
+    // Gives up a transaction that is still open.
+    ~Transfer();
+    Transfer(const Transfer&) = delete;
+    Transfer& operator=(const Transfer&) = delete;
+
+    // MAIL and RCPT. Afterwards replies() has one for each recipient, which may all be the same. `and_data` as in
+    // Session::mail().
+    void open(const Sender& from, std::uint64_t size, std::vector<Recipient> to, bool and_data = false);
+    // Sender and one recipient, whatever becomes of the recipient: others can follow with add() if the sender was
+    // accepted.
+    Reply begin(const Sender& from, std::uint64_t size, const Recipient& first);
+    Reply add(const Recipient& recipient);
+
+    const std::vector<Recipient>& to() const { return to_; }
+    const std::vector<Reply>& replies() const { return replies_; }
+    // Whether a host has accepted them and waits for the text.
+    bool ready() const;
+    // Who said what replies() hold; "" when nobody could be asked.
+    const std::string& host() const { return host_; }
+
+    // For a transaction that was begun earlier.
+    void extend(Deadline end, std::shared_ptr<Shared> server);
+
+    // The text, once ready(). An outcome for each recipient, also for those that were refused. Where a host takes it
+    // from nobody for now, the next one is asked.
+    std::vector<Outcome> send(const std::string& head, const Message& message);
+
+    // Ends the transaction: the connection is kept for others, or closed.
+    void close();
+
+private:
+    enum class Said { yes, later, never };
+    bool connect();
+    Said ask(std::span<const Recipient> to, bool and_data);
+    std::vector<Outcome> text(const std::string& head, const Message&);
+    void refused(const Reply& reply, bool by_host);
+    void leave();
+
+    HostWalk walk_;
+    Settings settings_;
+    std::unique_ptr<Session> session_;
+    bool reused_ = false;
+    Sender from_;
+    std::uint64_t size_ = 0;
+    std::vector<Recipient> to_;
+    std::vector<Reply> replies_;
+    Reply refusal_{451, "4.4.4", "No route"};  // where there is no reply for each
+    std::string host_;
+    bool answered_ = false;  // a host has spoken, so that nobody cares about others who could not be reached
+    bool open_ = false;      // MAIL was accepted, and nothing has ended the transaction
+};
+
+}  // namespace Net::SMTP
