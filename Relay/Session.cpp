@@ -240,7 +240,8 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
     if (out_of_step()) return *failure_;
     auto& out = connection_.out();
     out.append(mail_line(from, size)).append("\r\n");
-    and_data = and_data && to.size() == 1 && host_.protocol == Protocol::smtp && !unsendable(to.front());
+    and_data = and_data && to.size() == 1 && host_.protocol == Protocol::smtp && from.body != BodyType::binary_mime &&
+               !unsendable(to.front());
     std::optional<Reply> reply;
     while (!reply || (!to.empty() && !failure_)) {
         const auto group = to.first(std::min(to.size(), largest_group));
@@ -254,7 +255,10 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
             replies.push_back(refusal ? std::move(*refusal) : read_reply(until(patience_.rcpt)));
             if (replies.back().positive()) ++accepted_;
         }
-        if (and_data && !failure_) go_ = read_reply(until(patience_.data), true);
+        if (and_data && !failure_) {
+            go_ = read_reply(until(patience_.data), true);
+            if (accepted_ == 0 || !reply->positive()) no_text_follows();
+        }
         if (!reply->positive()) {
             replies.clear();
             break;
@@ -344,7 +348,7 @@ std::vector<Outcome> Session::data(const std::string& head, const Message& messa
         // What stands between the commands and the text must not be let in, whichever way it goes.
         if (!binary && message.bare_line_ends()) {
             const Reply bare{554, "5.6.0", "Message holds a CR or LF that stands alone (RFC 5321 2.3.8)"};
-            if (go_ && go_->code == 354) fail(bare);  // an empty mail would be the only other way out
+            no_text_follows();
             return all(bare);
         }
         if (!go_ && (binary || (chunked && offer_.extensions.chunking))) {
@@ -367,20 +371,26 @@ std::vector<Outcome> Session::data(const std::string& head, const Message& messa
     }
 }
 
-void Session::reset() {
-    if (go_ && go_->code == 354) fail({451, "4.5.0", "DATA was not followed by a text"});
+// 354 could only be answered by an empty mail, or by leaving.
+void Session::no_text_follows() {
+    if (go_ && go_->code == 354) connection_.close();
     go_.reset();
-    if (!failure_) command("RSET", patience_.quit);
+}
+
+void Session::reset() {
+    no_text_follows();
+    if (alive()) command("RSET", patience_.quit);
 }
 
 void Session::quit() {
-    if (!connection_) return;
-    if (!failure_ && !go_) command("QUIT", patience_.quit);
+    no_text_follows();
+    if (alive()) command("QUIT", patience_.quit);
     connection_.close();
 }
 
 void Session::leave() {
-    if (connection_ && !failure_ && !go_) {
+    no_text_follows();
+    if (alive()) {
         connection_.out() += "QUIT\r\n";
         connection_.flush(Clock::now());
     }

@@ -80,8 +80,9 @@ public:
     std::size_t mails() const { return mails_; }
     // For another message: a new end of all patience, and the server that it came through.
     void extend(Deadline end, std::shared_ptr<Shared> server);
-    // Between messages: whether nothing was said or closed by the other side.
-    bool quiet() const { return !failure_ && connection_ && !connection_.readable(); }
+    // Whether another command can be sent; and, between messages, whether nothing came that nobody asked for.
+    bool alive() const { return !failure_ && connection_; }
+    bool quiet() const { return alive() && !connection_.readable(); }
 
     // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive
     // one `replies` has one for each recipient. What can't be sent without harm is refused here: an address that is
@@ -109,6 +110,7 @@ private:
     Reply read_reply(Deadline, bool go_on = false);
     Reply fail(Reply);
     bool out_of_step();
+    void no_text_follows();
     std::vector<Outcome> end_replies();
     std::vector<Outcome> all(const Reply&) const;
     bool send_text(const std::string& head, const Message&);

@@ -52,7 +52,7 @@ std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::str
 
 void SessionCache::put(std::unique_ptr<Session> session) {
     if (!session || getpid() != owner_) return;
-    if (session->mails() >= limits_.mails || session->failed()) return session->leave();
+    if (session->mails() >= limits_.mails || !session->alive()) return session->leave();
     session->extend(Deadline::max(), nullptr);
     std::list<Idle> dropped;
     {

@@ -18,7 +18,7 @@ void Transfer::extend(Deadline end, std::shared_ptr<Shared> server) {
     if (session_) session_->extend(end, std::move(server));
 }
 
-bool Transfer::ready() const { return open_ && session_ && !session_->failed(); }
+bool Transfer::ready() const { return open_ && session_ && session_->alive(); }
 
 void Transfer::refused(const Reply& reply, bool by_host) {
     if (answered_ && !by_host) return;
@@ -54,6 +54,9 @@ bool Transfer::connect() {
 // One host's answers to the envelope. `later`: another host may do better.
 Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
     std::vector<Reply> replies;
+    // BDAT needs no DATA, and must not go before every reply is there: whoever mistakes its octets for commands after a
+    // refusal would run them.
+    and_data = and_data && !(settings_.chunking && session_->offer().extensions.chunking);
     auto mail = session_->mail(from_, size_, to, replies, and_data);
     if (session_->failed() && reused_) {
         // It had grown old. Nothing was sent that counts: the same host once more, on a connection of its own.
@@ -155,7 +158,7 @@ void Transfer::close() {
 }
 
 void Transfer::leave() {
-    if (settings_.cache && session_ && !session_->failed()) settings_.cache->put(std::move(session_));
+    if (settings_.cache && session_ && session_->alive()) settings_.cache->put(std::move(session_));
     session_.reset();
 }
 
