@@ -72,7 +72,32 @@ TEST_CASE("the next hop sends an empty line") { all_states("RAW:\r\n"); }
 TEST_CASE("the next hop uses a code that is none") { all_states("RAW:199 what\r\n"); }
 TEST_CASE("the next hop's reply has no end") { all_states("FLOOD"); }
 TEST_CASE("the next hop's line has no end") { all_states("LONG"); }
+TEST_CASE("the next hop's reply has 10 MB") {
+    all_states("RAW:" + [] {
+        std::string banner;
+        while (banner.size() < 10 << 20) banner += "220-" + std::string(500, 'x') + "\r\n";
+        return banner + "220 at last\r\n";
+    }());
+}
 TEST_CASE("the next hop changes the code within a reply") { all_states("RAW:250-one\r\n550 two\r\n"); }
+
+TEST_CASE("a next hop whose lines end in LF alone is understood") {
+    Manners manners{{"", "RAW:220 hi\n"},     {"EHLO", "RAW:250-hi\n250 PIPELINING\n"},   {"MAIL", "RAW:250 ok\n"},
+                    {"RCPT", "RAW:250 ok\n"}, {".", "RAW:250-2.0.0 taken\n250 really\n"}, {"QUIT", "RAW:221 bye\n"}};
+    NextHop hop(manners);
+    const Relay relay(Sender("a@b"), recipients({"c@d", "e@f"}), text, via(hop));
+    CHECK(relay.delivered());
+    CHECK(relay.results()[0].reply.str() == "250 2.0.0 taken\nreally");
+    const auto heard = hop.only();
+    CHECK(heard.complete);
+    CHECK(heard.ended);
+}
+
+TEST_CASE("what a next hop says is clean in the result") {
+    NextHop hop(Manners{{".", "RAW:550 5.7.1 a\rb\tc\x1b[2J\x7f\n"}});
+    const Relay relay(Sender("a@b"), recipients({"c@d"}), text, via(hop));
+    CHECK(relay.results()[0].reply.str() == "550 5.7.1 a b c [2J ");
+}
 
 TEST_CASE("354 says go on, and nothing but DATA has anything to go on with") {
     for (const std::string state : {"", "EHLO", "MAIL", "RCPT", "."}) {
