@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "Arrivals.hpp"
 #include "Latencies.hpp"
 #include "Script.hpp"
 #include "Session.hpp"
@@ -46,6 +47,8 @@ constexpr const char* help =
   --idle N          connections that said EHLO and wait while the others work (0)
   --pid PID         of the server: its CPU and memory are reported, with those of its children, and how many
                     processors were busy with something else ("others": more than 0.1 disturbs)
+  --arrivals FILE   which the server's next hop counts in (see Arrivals.hpp): the run goes on until every mail has
+                    come there, for two minutes at most, and that is what "arrived_per_s" and the CPU are of
 
 HOST must be a loopback address. One JSON object on standard output. Exit status: 0 all replies were as expected,
 1 some were not, 2 usage, 3 the server does not offer what the mode needs.
@@ -53,7 +56,7 @@ HOST must be a loopback address. One JSON object on standard output. Exit status
 
 struct Options {
     Mode mode = Mode::keep;
-    std::string body = "text", server;
+    std::string body = "text", server, arrivals;
     std::uint64_t size = 4096, connections = 10, messages = 0, total = 0, threads = 1, idle = 0, pid = 0;
     double seconds = 0;
 };
@@ -108,6 +111,8 @@ Options options(int argc, char** argv) {
             if (value != "text" && value != "dots" && value != "short")
                 wrong_usage("no such body: " + std::string(value));
             result.body = value;
+        } else if (argument == "--arrivals") {
+            result.arrivals = value;
         } else if (argument == "--seconds") {
             result.seconds = number(argument, value, 0.01, 3600.0);
         } else {
@@ -174,28 +179,47 @@ std::optional<Usage> look(const Options& options) {
     std::exit(1);
 }
 
-// Who has used how much processor time at one moment.
+// Who has used how much processor time at one moment, and what has come to the next hop by then.
 struct Sample {
     Clock::time_point at = Clock::now();
     std::int64_t machine_ns = proc::machine_cpu_ns();
     std::int64_t load_ns = proc::cpu_clock_ns(getpid()).value_or(0);
+    std::int64_t next_hop_ns = 0;
+    std::uint64_t hop_connections = 0, arrived = 0;
     std::optional<Usage> server;
 
-    explicit Sample(const Options& options) : server(look(options)) {}
+    Sample(const Options& options, const Arrivals* next_hop) {
+        if (next_hop) {
+            next_hop_ns = proc::cpu_clock_ns(static_cast<pid_t>(next_hop->pid.load())).value_or(0);
+            hop_connections = next_hop->connections;
+            arrived = next_hop->messages;
+        }
+        server = look(options);
+    }
 };
+
+// Waits until that many have come to the next hop. Who answers before it delivers is given two minutes.
+Clock::time_point wait_for(const Arrivals& next_hop, std::uint64_t count) {
+    const auto deadline = Clock::now() + std::chrono::minutes(2);
+    while (next_hop.messages < count && Clock::now() < deadline)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return Clock::now();
+}
 
 struct Outcome {
     Latencies latencies;
     std::uint64_t messages = 0, errors = 0;
     bool lacks_chunking = false;
-    double seconds = 0;
-    std::int64_t load_cpu_ns = 0, server_cpu_ns = 0;
+    double seconds = 0, arrived_seconds = 0;
+    std::uint64_t arrived = 0, hop_connections = 0;
+    std::int64_t load_cpu_ns = 0, server_cpu_ns = 0, next_hop_cpu_ns = 0;
     double others = 0;  // processors that neither the server nor we have used: they disturb
     long rss_kb = 0, peak_kb = 0;
 };
 
 Outcome run(const Options& options, const Endpoint& server, const Script& script) {
     Outcome outcome;
+    const Arrivals* const next_hop = options.arrivals.empty() ? nullptr : &arrivals(options.arrivals);
 
     const Work waiting{server, options.idle};
     Worker idle(waiting, script);
@@ -212,7 +236,7 @@ Outcome run(const Options& options, const Endpoint& server, const Script& script
         workers.push_back(std::make_unique<Worker>(work[i], script));
     }
 
-    const Sample before(options);
+    const Sample before(options, next_hop);
     const auto start = Clock::now();
     std::atomic<std::uint64_t> running = options.threads;
     {
@@ -229,20 +253,6 @@ Outcome run(const Options& options, const Endpoint& server, const Script& script
             if (const auto now = look(options)) outcome.rss_kb = std::max(outcome.rss_kb, now->rss_kb);
         }
     }
-    // The server has closed every connection, yet may still be tidying up after the last.
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    const Sample after(options);
-    outcome.load_cpu_ns = after.load_ns - before.load_ns;
-    if (after.server) {
-        outcome.server_cpu_ns = after.server->cpu_ns - before.server->cpu_ns;
-        outcome.rss_kb = std::max(outcome.rss_kb, after.server->rss_kb);
-        outcome.peak_kb = after.server->peak_kb;
-        const auto others_ns = after.machine_ns - before.machine_ns - outcome.load_cpu_ns - outcome.server_cpu_ns;
-        const std::chrono::duration<double, std::nano> meanwhile = after.at - before.at;
-        outcome.others = std::max(0.0, static_cast<double>(others_ns) / meanwhile.count());
-    }
-    if (options.idle > 0) idle.dismiss();
-
     auto finish = start;
     for (const auto& worker : workers) {
         outcome.latencies.add(worker->latencies);
@@ -251,8 +261,35 @@ Outcome run(const Options& options, const Endpoint& server, const Script& script
         outcome.lacks_chunking |= worker->lacks_chunking;
         finish = std::max(finish, worker->finish());
     }
+    const auto all_arrived = next_hop ? wait_for(*next_hop, before.arrived + outcome.messages) : finish;
+
+    // The server has closed every connection, yet may still be tidying up after the last.
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const Sample after(options, next_hop);
+    outcome.arrived = after.arrived - before.arrived;
+    outcome.hop_connections = after.hop_connections - before.hop_connections;
+    outcome.next_hop_cpu_ns = after.next_hop_ns - before.next_hop_ns;
+    outcome.load_cpu_ns = after.load_ns - before.load_ns;
+    if (after.server) {
+        outcome.server_cpu_ns = after.server->cpu_ns - before.server->cpu_ns;
+        outcome.rss_kb = std::max(outcome.rss_kb, after.server->rss_kb);
+        outcome.peak_kb = after.server->peak_kb;
+        const auto others_ns = after.machine_ns - before.machine_ns - outcome.load_cpu_ns - outcome.server_cpu_ns -
+                               outcome.next_hop_cpu_ns;
+        const std::chrono::duration<double, std::nano> meanwhile = after.at - before.at;
+        outcome.others = std::max(0.0, static_cast<double>(others_ns) / meanwhile.count());
+    }
+    if (options.idle > 0) idle.dismiss();
+
     outcome.errors += idle.errors;
     outcome.seconds = std::chrono::duration<double>(finish - start).count();
+    outcome.arrived_seconds = std::chrono::duration<double>(all_arrived - start).count();
+    if (next_hop && outcome.arrived != outcome.messages) {
+        std::fprintf(stderr, "load: WRONG: %llu mails taken, %llu came to the next hop\n",
+                     static_cast<unsigned long long>(outcome.messages),
+                     static_cast<unsigned long long>(outcome.arrived));
+        ++outcome.errors;
+    }
     return outcome;
 }
 
@@ -285,6 +322,12 @@ void print(const Options& options, const Outcome& outcome) {
         field("rss_kb", outcome.rss_kb);
         field("peak_kb", outcome.peak_kb);
         field("others", outcome.others);
+    }
+    if (!options.arrivals.empty()) {
+        field("arrived", outcome.arrived);
+        field("arrived_per_s", static_cast<double>(outcome.arrived) / outcome.arrived_seconds);
+        field("hop_connections", outcome.hop_connections);
+        field("hop_cpu_us_per_message", per_message(outcome.next_hop_cpu_ns));
     }
     std::puts((line.str() + "}").c_str());
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Gets the servers to compare with, as build/bench/peers/NAME, without installing anything on this system.
 #
-#   t/bench/peers.sh [smtp-sink] [go-smtp] [aiosmtpd]     all of them when none is named
+#   t/bench/peers.sh [smtp-sink] [go-smtp] [aiosmtpd] [postfix]     all of them when none is named
 #
 # What the system has, or an earlier run has unpacked under build/peers, is used; the rest is downloaded by apt-get
-# and unpacked there. Each result takes --listen HOST:PORT. One that cannot be had is reported and makes the exit
-# status 1; the others are there all the same.
+# and unpacked there. Each result takes --listen HOST:PORT, but postfix is only unpacked, as build/peers/postfix, for
+# t/bench/relay to start. One that cannot be had is reported and makes the exit status 1; the others are there all the
+# same.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 top=$PWD
@@ -109,12 +110,13 @@ END
 }
 
 missing=0
-[ $# -gt 0 ] || set -- smtp-sink go-smtp aiosmtpd
+[ $# -gt 0 ] || set -- smtp-sink go-smtp aiosmtpd postfix
 for name; do
     case $name in
     smtp-sink) smtp_sink ;;
     go-smtp) go_smtp ;;
     aiosmtpd) aiosmtpd ;;
+    postfix) t/interop/peers postfix ;;
     *) echo "peers.sh: no such peer: $name" >&2; exit 2 ;;
     esac || {
         echo "MISSING: $name cannot be had here" >&2

@@ -1,0 +1,29 @@
+// mda -- final delivery: listens by LMTP and files each recipient's mail in a maildir of its own, DIR/LOCAL-PART.
+#include <Net/SMTP/Server.hpp>
+#include <algorithm>
+
+#include "arguments.hpp"
+
+using namespace Net::SMTP;
+
+int main(int argc, char** argv) {
+    const Arguments given(argc, argv, {"--listen=", "--dir="});
+    char* absolute = realpath(given("--dir", ".").c_str(), nullptr);
+    const std::string dir = absolute ? absolute : "";
+    std::free(absolute);
+    const auto mailbox = [](const std::string& local) {
+        const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; };
+        return !local.empty() && std::ranges::all_of(local, plain);
+    };
+
+    Server server(given.all("--listen", "127.0.0.1:2424"), {.protocol = Protocol::lmtp});
+    server.on<Event::Rcpt>([&](Event::Rcpt& e) {
+        if (!mailbox(e.recipient.local)) e.reply = {550, "5.1.1", "No such mailbox"};
+    });
+    ready(server);
+
+    server.run([&](Server::Client& client) {
+        for (const auto& r : client.TO)
+            Relay(client.FROM, {r}, client.MSG, {.target = std::make_shared<Maildir>(dir + '/' + r.local)});
+    });
+}
