@@ -91,7 +91,8 @@ void Relay::settle(const Message& message) const {
 void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& to, const Message& message,
                               const Options& options) {
     const auto content = message.content();
-    const auto head = options.received ? received_field(message, our_name(options, "")) : std::string();
+    const auto head =
+        options.received ? received_field(message, our_name(options, message.trace().hostname)) : std::string();
     const auto wait = Shared::wait(content ? content->shared : nullptr, Clock::now() + options.total);
     std::vector<Reply> replies;
     try {
@@ -115,7 +116,8 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
     const auto content = message.content();
     const bool each = content && content->each;
     const Origin origin{message.trace().hostname, message.trace().local, content ? content->shared : nullptr, each};
-    const auto head = options.received ? received_field(message, our_name(options, "")) : std::string();
+    const auto head =
+        options.received ? received_field(message, our_name(options, message.trace().hostname)) : std::string();
     const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
     const bool partial = options.partial || each;
 

@@ -97,10 +97,35 @@ void Transfer::open(const Sender& from, std::uint64_t size, std::vector<Recipien
 Reply Transfer::begin(const Sender& from, std::uint64_t size, const Recipient& first) {
     from_ = from;
     size_ = size;
+    // Where the recipient is refused for now, the host is kept at hand until another one does better: other recipients
+    // may fare better here.
+    std::unique_ptr<Session> aside;
+    Reply later;
+    std::string who;
     while (connect()) {
         const auto said = ask({&first, 1}, false);
-        if (open_) break;
-        if (said == Said::never) break;
+        if (said == Said::yes || said == Said::never) break;
+        if (!open_ || aside) {
+            close();
+            continue;
+        }
+        aside = std::move(session_);
+        later = replies_.front();
+        who = host_;
+        open_ = false;
+    }
+    const bool taken = open_ && replies_.front().positive();
+    if (aside && !taken) {
+        close();
+        session_ = std::move(aside);
+        replies_.assign(1, later);
+        host_ = who;
+        open_ = true;
+    } else if (aside) {
+        std::swap(session_, aside);
+        close();
+        session_ = std::move(aside);
+        open_ = true;
     }
     if (!open_) return refusal_;
     const auto reply = replies_.front();

@@ -47,7 +47,8 @@ private:
 
 int main(int argc, char** argv) try {
     const Arguments given(
-        argc, argv, {"--listen=", "--via=", "--dns=", "--mx-port=", "--trust-anchor=", "--hostname=", "--trusted="});
+        argc, argv,
+        {"--listen=", "--via=", "--dns=", "--mx-port=", "--trust-anchor=", "--hostname=", "--trusted=", "--max-size="});
     const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
     Relay::Options next{.host = given("--via"),
                         .mx_port = given.port("--mx-port", 25),
@@ -59,6 +60,7 @@ int main(int argc, char** argv) try {
             UnboundResolver::Options{.servers = given.all("--dns"), .trust_anchor = given("--trust-anchor")});
 
     Options options{.hostname = given("--hostname")};
+    options.max_message_size = given.number("--max-size", options.max_message_size);
     options.offer.smtputf8 = true;  // by MX a host that can't take such a mail is a refusal; so is it for 8-bit text
     if (!next.host.empty()) options.offer.dsn = options.offer.binary_mime = true;  // as far as the next hop does
     Server server(given.all("--listen", "127.0.0.1:2525"), options);

@@ -482,3 +482,33 @@ TEST_CASE("a smart host's name is the resolver's, where there is one, with all i
     o.host = "unsure.example";
     CHECK(to("c@anywhere.example", o).reply.str().starts_with("451 4.4.3"));
 }
+
+TEST_CASE(
+    "with at_rcpt a recipient who is refused for now is asked about at the next host; the others too, if it helped") {
+    for (const bool helps : {true, false}) {
+        CAPTURE(helps);
+        Neighbours net(3);
+        net.dns->add("d.example", "MX 10 first.example");
+        net.dns->add("first.example", "A 127.0.0.2");
+        net.dns->add("d.example", "MX 20 second.example");
+        net.dns->add("second.example", "A 127.0.0.3");
+        net.dns->add("d.example", "MX 30 third.example");
+        net.dns->add("third.example", "A 127.0.0.4");
+        net[0].reply_to("RCPT TO:<one@", {450, "4.2.1", "greylisted"});
+        net[1].reply_to("MAIL", {451, "4.3.0", "not now"});
+        if (!helps) net[2].reply_to("RCPT TO:<one@", {550, "5.7.1", "never here"});
+        auto o = net.options();
+        o.at_rcpt = true;
+        o.sessions = std::make_shared<SessionCache>();
+        Setup setup;
+        setup.listeners = [o](Server& s) { Relay::attach(s, o); };
+        setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+        dialogue(
+            std::string("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<one@d.example>\nS: ") +
+                (helps ? "250" : "450 4.2.1 greylisted") +
+                "\nC: RCPT TO:<two@d.example>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250\nC: QUIT\nS: 221",
+            setup);
+        CHECK(net.mails() == (helps ? Counts{0, 0, 1} : Counts{1, 0, 0}));
+        for (std::size_t i : {0, 1, 2}) CHECK(net[i].conversations().size() == 1);
+    }
+}
