@@ -34,7 +34,9 @@ using Lines = std::vector<std::string>;
 TEST_CASE("by LMTP each recipient has a result of its own, by BDAT and by DATA") {
     for (const bool chunking : {true, false}) {
         CAPTURE(chunking);
-        ScriptedServer hop;
+        ScriptedServer::Options options;
+        options.keywords.push_back("CHUNKING");
+        ScriptedServer hop(options);
         hop.reply_to(". <full@d>", {452, "4.2.2", "over quota"});
         hop.reply_to(". <gone@d>", {550, "5.1.1", "no longer here"});
         auto o = lmtp(hop);
@@ -46,6 +48,7 @@ TEST_CASE("by LMTP each recipient has a result of its own, by BDAT and by DATA")
         const auto heard = hop.finish();
         REQUIRE(heard.size() == 1);
         CHECK(heard[0].commands.front() == "LHLO relay.test");
+        CHECK(heard[0].said(chunking ? "BDAT" : "DATA"));
         CHECK(heard[0].end == Conversation::End::quit);
     }
 }

@@ -137,7 +137,7 @@ TEST_CASE("a host that says never ends it, and one that lost the answer is not f
     net.dns->add("first.example", "A 127.0.0.2");
     net.dns->add("d.example", "MX 20 second.example");
     net.dns->add("second.example", "A 127.0.0.3");
-    net[0].on("BDAT", Act::close());
+    net[0].on(".", Act::close());
     const auto result = to("c@d.example", net.options());
     CHECK(result.reply.str().starts_with("451 4.4.2"));
     CHECK(result.in_doubt);
@@ -330,7 +330,7 @@ TEST_CASE("what can only be mixed after the text is 451 to a sender who hears on
     Neighbours net(2);
     net.dns->add("d.example", "A 127.0.0.2");
     net.dns->add("e.example", "A 127.0.0.3");
-    net[1].reply_to("BDAT", {554, "5.6.0", "not this text"});
+    net[1].reply_to(".", {554, "5.6.0", "not this text"});
     auto o = net.options();
     Setup setup;
     setup.listeners = [](Server&) {};
