@@ -58,7 +58,8 @@ Server::Client::Client(int fd, Options options) : Client(Connection(fd), std::mo
 void Server::Client::begin() {
     if (!connection_) throw std::invalid_argument("Client: no client connection");
     id_ = unique_id();
-    statuses_ = shared_->options.offer.enhanced_status_codes;
+    lmtp_ = shared_->options.protocol == Protocol::lmtp;
+    statuses_ = lmtp_ || shared_->options.offer.enhanced_status_codes;
     offer_ = shared_->options.offer;
     began_ = Clock::now();
     owner_ = getpid();
@@ -103,6 +104,19 @@ void Server::Client::say(const Reply& reply) {
     if (connection_.out().size() > much_output) connection_.flush(deadline(shared_->options.command_timeout));
 }
 
+void Server::Client::say_one(Reply reply) {
+    if (reply.code == 421) {
+        reply.code = 451;  // who hears that we close may not listen to the others' replies
+        hang_up_ = true;
+    }
+    say(reply);
+}
+
+Reply Server::Client::refuse_each(const Reply& refusal) {
+    for (std::size_t n = 1; n < named_.size(); ++n) say_one(refusal);
+    return refusal;
+}
+
 void Server::Client::goodbye(const Reply& reply, bool politely) {
     if (ended_) return;
     ended_ = true;
@@ -143,7 +157,9 @@ void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
 bool Server::Client::greet() {
     connection_.out().reserve(256);  // enough for EHLO's reply: growing step by step would cost the heap twice that
     const auto& o = shared_->options;
-    Reply greeting{220, "", o.greeting.empty() ? o.hostname : o.hostname + ' ' + o.greeting};
+    static const std::string ours = "LMTP";
+    const auto& word = lmtp_ && o.greeting == "ESMTP" ? ours : o.greeting;
+    Reply greeting{220, "", word.empty() ? o.hostname : o.hostname + ' ' + word};
     if (connection_.slot && connection_.slot->over()) {
         greeting = {421, "4.7.0", o.hostname + " Too many connections"};
     } else if (!greeting_refusal_) {
@@ -220,6 +236,7 @@ void Server::Client::converse() {
 void Server::Client::reset() {
     FROM = Sender();
     TO.clear();
+    named_.clear();
     MSG = Message();
     sink_of_mail_.reset();
     body_.reset();
@@ -245,6 +262,7 @@ void Server::Client::give_back(void* client) {
     if (self.phase_ != Phase::ready && self.phase_ != Phase::start) return;
     self.content_.reset();
     self.TO.shrink_to_fit();
+    self.named_.shrink_to_fit();
     if (const auto trim = self.shared_->trim_stack) {
         // What deeper calls have touched before is dead now.
         constexpr std::uintptr_t page = 4096, margin = 512;
@@ -305,10 +323,11 @@ void Server::Client::conclude() {
     if (!awaiting_) return;
     awaiting_ = false;
     auto& custody = content_->custody;
-    const auto verdict = custody.verdict();
-    const bool mixed = custody.mixed();
-    custody.close();
+    custody.close();  // first, lest one recipient's verdict were of another moment than the next one's
+    const auto verdict = lmtp_ ? custody.verdict(named_.size() - 1) : custody.verdict();
+    const bool mixed = !lmtp_ && custody.mixed();
     content_->sender_present = nullptr;
+    for (std::size_t n = 0; n + 1 < named_.size(); ++n) say_one(custody.verdict(n));  // RFC 2033 4.2
     if (hang_up_ || verdict.code == 421) goodbye(verdict);
     else say(verdict);
     if (mixed) trouble("some recipients were taken, others not; the sender heard: " + verdict.str());

@@ -22,8 +22,9 @@ namespace Net::SMTP {
 class Body;
 enum class BodyEnding;
 
-// The dialogue with one client (RFC 821, 2821, 5321). Nothing is written before the first process(). Belongs to one
-// thread; it can't be copied or moved. Nothing a client sends makes a member throw.
+// The dialogue with one client (RFC 821, 2821, 5321; by Options::protocol also LMTP, RFC 2033). Nothing is written
+// before the first process(). Belongs to one thread; it can't be copied or moved. Nothing a client sends makes a member
+// throw.
 class Server::Client {
 public:
     // With the options and listeners of the server the connection came from; a connection of your own has the defaults.
@@ -46,14 +47,16 @@ public:
 
     // Runs the session until a message is complete: true, and FROM, TO and MSG hold it. The sender is still waiting for
     // the answer, which goes out at answer(), the next process() or the destructor: 250 if every recipient has a taker
-    // (Relay, MSG.save(), accept()), else the worst that was said, and 451 4.3.0 if for somebody nobody spoke. False:
-    // the session is over, by QUIT, by its peer's or by a limit's doing. Calling it again after false is
-    // std::logic_error.
+    // (Relay, MSG.save(), accept()), else the worst that was said, and 451 4.3.0 if for somebody nobody spoke. By LMTP
+    // the sender hears that for each recipient, in the order of RCPT. False: the session is over, by QUIT, by its
+    // peer's or by a limit's doing. Calling it again after false is std::logic_error.
     bool process();
 
     // The program takes the message, or refuses it, for everybody or for one recipient. Before the first process()
     // reject() is what the client hears instead of the greeting. std::logic_error when there is no message, or its
-    // answer has gone; std::invalid_argument when the code is not 2xx, or not 4xx or 5xx.
+    // answer has gone; std::invalid_argument when the code is not 2xx, or not 4xx or 5xx. 421 closes the connection
+    // after the answer; by LMTP after all of them, and all but the last say 451 for it, because a client may read no
+    // further than 421.
     void accept(const Reply& reply = {250, "2.0.0", "OK"});
     void accept(const Recipient&, const Reply& reply = {250, "2.0.0", "OK"});
     void reject(Reply reply);
@@ -71,8 +74,8 @@ public:
 
     const Endpoint& peer() const { return connection_.peer(); }
     const Endpoint& local() const { return connection_.local(); }
-    const std::string& helo() const { return helo_; }  // "" before HELO or EHLO
-    bool esmtp() const { return esmtp_; }
+    const std::string& helo() const { return helo_; }  // "" before HELO, EHLO or LHLO
+    bool esmtp() const { return esmtp_; }              // EHLO or LHLO was said
     const Extensions& offered() const { return offer_; }
     const Options& options() const;
     const std::string& id() const { return id_; }  // unlike any other session's
@@ -86,7 +89,7 @@ public:
 private:
     friend class Server;
     enum class Phase {
-        start,   // before HELO
+        start,   // before HELO, EHLO or LHLO
         ready,   // between mails
         mail,    // after MAIL
         chunks,  // after the first BDAT
@@ -101,20 +104,27 @@ private:
     void converse();
     void give_up() noexcept;
     Answer execute(std::string_view line);
-    Answer helo(std::string_view), ehlo(std::string_view), mail(std::string_view), rcpt(std::string_view),
-        data(std::string_view), bdat(std::string_view), rset(std::string_view), noop(std::string_view),
-        vrfy(std::string_view), expn(std::string_view), help(std::string_view), quit(std::string_view);
+    Answer helo(std::string_view), ehlo(std::string_view), lhlo(std::string_view), mail(std::string_view),
+        rcpt(std::string_view), data(std::string_view), bdat(std::string_view), rset(std::string_view),
+        noop(std::string_view), vrfy(std::string_view), expn(std::string_view), help(std::string_view),
+        quit(std::string_view);
 
-    Reply hello(std::string_view argument, bool esmtp);
+    Reply hello(std::string_view argument, Verb);
     Reply may_begin_body();
     bool start_body();
     Answer end_body();
     Answer waste(std::uint64_t size, const Reply& refusal);
-    Answer body_failed(BodyEnding);
+    Answer body_failed(BodyEnding, bool last);
     void give(const Reply& verdict);
     void conclude();
     void reset();
     void say(const Reply&);
+    // One of several replies to a text, and not the last of them.
+    void say_one(Reply);
+    // The refusal of a whole text. By LMTP says it for all recipients but the last, whose answer is returned.
+    Reply refuse_each(const Reply& refusal);
+    // How many recipients of the transaction have heard 2xx.
+    std::size_t recipients() const { return lmtp_ ? named_.size() : TO.size(); }
     // Says it and ends the session.
     void goodbye(const Reply&, bool politely = true);
     // Shows the event to the listeners; what they throw becomes the reply.
@@ -127,7 +137,7 @@ private:
     Connection connection_;
     std::shared_ptr<Shared> shared_;
     std::string id_, helo_;
-    bool esmtp_ = false, statuses_ = true;
+    bool lmtp_ = false, esmtp_ = false, statuses_ = true;
     Extensions offer_;
     Phase phase_ = Phase::start;
     std::shared_ptr<const Trace> trace_;
@@ -142,7 +152,8 @@ private:
     bool complete_ = false;  // process() is to return true
     bool hang_up_ = false;   // after the answer
     std::size_t commands_ = 0, errors_ = 0, mails_ = 0;
-    std::uint64_t recipients_ = 0;  // the last id given
+    std::uint64_t recipients_ = 0;      // the last id given
+    std::vector<std::uint64_t> named_;  // LMTP: whose RCPT was answered 2xx, by id; so many replies follow the text
     Deadline began_;
     int owner_;
 };

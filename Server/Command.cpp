@@ -9,9 +9,11 @@ namespace Net::SMTP {
 
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Verb>, 18> verbs{{
+constexpr std::array<std::pair<std::string_view, Verb>, 19> verbs{{
     {"HELO", Verb::HELO},
     {"EHLO", Verb::EHLO},
+    // RFC 2033: in place of both.
+    {"LHLO", Verb::LHLO},
     {"MAIL", Verb::MAIL},
     {"RCPT", Verb::RCPT},
     {"DATA", Verb::DATA},
@@ -43,8 +45,11 @@ Command Command::parse(std::string_view line) {
     c.name = line.substr(0, end);
     // One blank separates; a second one belongs to the argument, which the grammar will refuse.
     c.argument = end < line.size() ? line.substr(end + 1) : std::string_view();
-    for (const auto& [text, verb] : verbs)
-        if (same_text(c.name, text)) c.verb = verb;
+    for (const auto& [text, verb] : verbs) {
+        if (!same_text(c.name, text)) continue;
+        c.verb = verb;
+        break;
+    }
     return c;
 }
 

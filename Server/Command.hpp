@@ -9,6 +9,7 @@ namespace Net::SMTP {
 enum class Verb {
     HELO,
     EHLO,
+    LHLO,  // RFC 2033
     MAIL,
     RCPT,
     DATA,

@@ -19,6 +19,14 @@ void Custody::open(std::span<const Recipient> to) {
     closed_ = false;
 }
 
+void Custody::open(std::span<const std::uint64_t> ids) {
+    Lock lock(mutex_);
+    entries_.clear();
+    for (const auto id : ids) entries_.push_back({id, 0, std::nullopt});
+    attached_ = true;
+    closed_ = false;
+}
+
 bool Custody::attached() const {
     Lock lock(mutex_);
     return attached_;
@@ -92,6 +100,11 @@ Reply Custody::verdict(const Recipient& recipient) const {
     for (const auto& e : entries_)
         if (e.id == recipient.id) return verdict(e);
     return nobody;
+}
+
+Reply Custody::verdict(std::size_t which) const {
+    Lock lock(mutex_);
+    return which < entries_.size() ? verdict(entries_[which]) : nobody;
 }
 
 bool Custody::mixed() const {

@@ -1,6 +1,7 @@
 // Custody -- who has taken one message, recipient by recipient, and so what its sender may be told.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <optional>
@@ -19,6 +20,8 @@ class Custody {
 public:
     // A new transaction with these recipients; whatever was said before is forgotten.
     void open(std::span<const Recipient> to);
+    // The same by their ids; in this order verdict(which) counts them.
+    void open(std::span<const std::uint64_t> ids);
     // Not a session's message: nothing is answered, everything may be said.
     bool attached() const;
 
@@ -32,9 +35,10 @@ public:
     // What has been said is forgotten: whoever speaks next decides alone. std::logic_error when the answer has gone.
     void reconsider();
 
-    // What the sender is to hear about all, or about one.
+    // What the sender is to hear about all, or about one: by its id, or the how-manieth it is, from 0.
     Reply verdict() const;
     Reply verdict(const Recipient&) const;
+    Reply verdict(std::size_t which) const;
     // Whether some recipients were taken and others refused.
     bool mixed() const;
 

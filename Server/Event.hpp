@@ -31,7 +31,7 @@ struct Event::Connect : Event {
     Reply& reply;
 };
 
-// HELO or EHLO. `offer` is what this session is offered; take away what nobody behind us could keep.
+// HELO, EHLO or LHLO. `offer` is what this session is offered; take away what nobody behind us could keep.
 struct Event::Helo : Event {
     Helo(Server::Client& c, std::string& h, Extensions& o, Reply& r) : client(c), helo(h), offer(o), reply(r) {}
     Server::Client& client;
@@ -64,7 +64,7 @@ struct Event::Data : Event {
 };
 
 // Something went wrong that no peer is told about: a listener or handler threw, recipients of one mail fared
-// differently.
+// differently (not by LMTP, where each hears his own).
 struct Event::Trouble : Event {
     Trouble(Server::Client* c, std::string w) : client(c), what(std::move(w)) {}
     Server::Client* client;  // null when no session is concerned

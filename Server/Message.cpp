@@ -126,6 +126,7 @@ void Content::clear() {
     size = 0;
     bare.reset();
     id.clear();
+    each = false;
     sender_present = nullptr;
     baggage.reset();
 }

@@ -35,6 +35,12 @@ unsigned long inode_of(const std::string& path) {
     return stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
 }
 
+// RFC 2033 5: who expects SMTP must not meet LMTP.
+void check_port(const Options& options, const Endpoint& e) {
+    if (options.protocol == Protocol::lmtp && !e.local() && e.port == 25)
+        throw std::invalid_argument("LMTP must not be spoken on TCP port 25: " + e.str());
+}
+
 // A socket file nobody listens behind any more.
 bool stale(const SocketAddress& a, const std::string& path) {
     if (!inode_of(path)) return false;
@@ -112,6 +118,7 @@ void Server::add(const std::string& address) {
         return inherit(fd);
     }
     const auto e = Endpoint::parse(address, 25);
+    check_port(shared_->options, e);
     if (e.local()) return bind_to(e, false);
     if (e.host.empty() || e.host == "::") {
         try {
@@ -175,12 +182,13 @@ void Server::inherit(int fd) {
     socklen_t size = sizeof listening;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) fail("listen on " + name);
     if (!listening) fail("listen on " + name, EINVAL);
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     sockaddr_storage bound{};
     size = sizeof bound;
     getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size);
     addresses_.push_back(endpoint(bound, size));
+    check_port(shared_->options, addresses_.back());
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     Socket s;
     s.fd = fd;
     s.ours = false;

@@ -16,6 +16,7 @@ const Reply no_arguments{501, "5.5.4", "No arguments allowed"};
 const Reply mail_first{503, "5.5.1", "MAIL first"};
 const Reply rcpt_first{503, "5.5.1", "RCPT first"};
 const Reply is_chunked{503, "5.5.1", "BDAT has begun; only BDAT or RSET may follow"};
+const Reply unrecognized{500, "5.5.1", "Command unrecognized"};
 const Reply not_implemented{502, "5.5.1", "Command not implemented"};
 
 bool printable(std::string_view text) {
@@ -29,7 +30,7 @@ bool control(char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }
 // A row for each verb, in the enum's order; no function: 502.
 Server::Client::Function Server::Client::function(Verb verb) {
     static constexpr Function functions[] = {
-        &Client::helo, &Client::ehlo, &Client::mail, &Client::rcpt, &Client::data, &Client::bdat,
+        &Client::helo, &Client::ehlo, &Client::lhlo, &Client::mail, &Client::rcpt, &Client::data, &Client::bdat,
         &Client::rset, &Client::noop, &Client::vrfy, &Client::expn, &Client::help, &Client::quit,
     };
     const auto row = static_cast<std::size_t>(verb);
@@ -42,7 +43,7 @@ Server::Client::Answer Server::Client::execute(std::string_view line) {
         !std::ranges::all_of(line, [](char c) { return !control(c) || c == '\t'; }))
         return Reply{500, "5.5.2", "Control character in a command (lines end in CRLF)"};
     const auto command = Command::parse(line);
-    if (command.verb == Verb::unknown) return Reply{500, "5.5.1", "Command unrecognized"};
+    if (command.verb == Verb::unknown) return unrecognized;
     const auto f = function(command.verb);
     if (!f) return not_implemented;
     return (this->*f)(command.argument);
@@ -50,10 +51,11 @@ Server::Client::Answer Server::Client::execute(std::string_view line) {
 
 // ---- who is there ----
 
-Reply Server::Client::hello(std::string_view argument, bool esmtp) {
+Reply Server::Client::hello(std::string_view argument, Verb verb) {
+    const bool esmtp = verb != Verb::HELO;
     // RFC 5321 4.1.4: a name that is odd is no reason to refuse; one that could not be written into a header is.
     if (argument.empty() || argument.size() > 255 || !printable(argument))
-        return {501, "5.5.4", std::string("Syntax: ") + (esmtp ? "EHLO" : "HELO") + " hostname"};
+        return {501, "5.5.4", "Syntax: " + std::string(SMTP::name(verb)) + " hostname"};
     const auto& o = shared_->options;
     std::string name(argument);
     Extensions offer = esmtp ? o.offer : Extensions{false, false, false, false, false, false, false, false};
@@ -63,6 +65,7 @@ Reply Server::Client::hello(std::string_view argument, bool esmtp) {
     Event::Helo event(*this, name, offer, reply);
     show(typeid(Event::Helo), event, reply);
     if (!reply.positive()) return reply;
+    if (lmtp_) offer.pipelining = offer.enhanced_status_codes = true;  // RFC 2033 5
 
     reset();
     helo_ = std::move(name);
@@ -87,14 +90,26 @@ Reply Server::Client::hello(std::string_view argument, bool esmtp) {
     return reply;
 }
 
-Server::Client::Answer Server::Client::helo(std::string_view argument) { return hello(argument, false); }
-Server::Client::Answer Server::Client::ehlo(std::string_view argument) { return hello(argument, true); }
+Server::Client::Answer Server::Client::helo(std::string_view argument) {
+    if (lmtp_) return unrecognized;
+    return hello(argument, Verb::HELO);
+}
+Server::Client::Answer Server::Client::ehlo(std::string_view argument) {
+    if (lmtp_) return unrecognized;
+    return hello(argument, Verb::EHLO);
+}
+
+// RFC 2033 4.1
+Server::Client::Answer Server::Client::lhlo(std::string_view argument) {
+    if (!lmtp_) return unrecognized;
+    return hello(argument, Verb::LHLO);
+}
 
 // ---- the envelope ----
 
 Server::Client::Answer Server::Client::mail(std::string_view argument) {
     const auto& o = shared_->options;
-    if (phase_ == Phase::start) return Reply{503, "5.5.1", "HELO or EHLO first"};
+    if (phase_ == Phase::start) return Reply{503, "5.5.1", lmtp_ ? "LHLO first" : "HELO or EHLO first"};
     if (phase_ != Phase::ready) return Reply{503, "5.5.1", "Sender already given"};
     Reply reply{250, "2.1.0", "Sender OK"};
     auto sender = parse_mail(argument, offer_, o.lenient, reply);
@@ -119,12 +134,14 @@ Server::Client::Answer Server::Client::rcpt(std::string_view argument) {
     Reply reply{250, "2.1.5", "Recipient OK"};
     auto recipient = parse_rcpt(argument, offer_, FROM.smtputf8, o.lenient, reply);
     if (!recipient) return reply;
-    if (o.max_recipients > 0 && TO.size() >= o.max_recipients) return Reply{452, "4.5.3", "Too many recipients"};
+    if (o.max_recipients > 0 && recipients() >= o.max_recipients) return Reply{452, "4.5.3", "Too many recipients"};
 
     recipient->id = ++recipients_;
     Event::Rcpt event(*this, *recipient, reply);
     show(typeid(Event::Rcpt), event, reply);
-    if (reply.positive()) TO.push_back(std::move(*recipient));
+    if (!reply.positive()) return reply;
+    if (lmtp_) named_.push_back(recipient->id = recipients_);  // a listener may have put another in its place
+    TO.push_back(std::move(*recipient));
     return reply;
 }
 
@@ -139,7 +156,7 @@ Server::Client::Answer Server::Client::rset(std::string_view argument) {
 // Whether a body may come now; a refusal otherwise.
 Reply Server::Client::may_begin_body() {
     if (phase_ != Phase::mail) return mail_first;
-    if (TO.empty()) return rcpt_first;
+    if (recipients() == 0) return rcpt_first;
     return {};
 }
 
@@ -167,7 +184,7 @@ Server::Client::Answer Server::Client::data(std::string_view argument) {
     }
     say({354, "", "End data with <CR><LF>.<CR><LF>"});
     const auto ending = body_->text();
-    if (ending != Body::Ending::read) return body_failed(ending);
+    if (ending != Body::Ending::read) return body_failed(ending, true);
     return end_body();
 }
 
@@ -189,7 +206,7 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
     }
     if (parsed.ec == std::errc::result_out_of_range ||
         (o.max_message_size > 0 && size > o.max_message_size && size > o.drain)) {
-        return goodbye(too_large), std::nullopt;  // more than we would read away
+        return goodbye(last ? refuse_each(too_large) : too_large), std::nullopt;  // more than we would read away
     }
 
     // RFC 3030 2: whatever we think of it, the octets are not commands.
@@ -200,9 +217,9 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
         phase_ = Phase::chunks;
     }
     const auto ending = body_->chunk(size, FROM.body == BodyType::binary_mime);
-    if (ending != Body::Ending::read) return body_failed(ending);
+    if (ending != Body::Ending::read) return body_failed(ending, last);
     if (body_->refusal()) {
-        const auto answer = *body_->refusal();
+        const auto answer = last ? refuse_each(*body_->refusal()) : *body_->refusal();
         hang_up_ |= body_->hangs_up();
         if (last) reset();
         return answer;
@@ -216,7 +233,7 @@ Server::Client::Answer Server::Client::waste(std::uint64_t size, const Reply& re
     Body body(connection_, shared_->options, std::make_shared<Content>(shared_->memory), nullptr, session_end());
     body.refuse(refusal);
     const auto ending = body.chunk(size, true);
-    return ending == Body::Ending::read ? Answer(refusal) : body_failed(ending);
+    return ending == Body::Ending::read ? Answer(refusal) : body_failed(ending, false);
 }
 
 // The octets are all here: the message is the program's now, or refused.
@@ -224,15 +241,18 @@ Server::Client::Answer Server::Client::end_body() {
     const bool taken = body_->complete();
     if (!body_->trouble().empty()) trouble(body_->trouble());
     if (!taken) {
-        const auto refusal = *body_->refusal();
+        const auto refusal = refuse_each(*body_->refusal());
         hang_up_ |= body_->hangs_up();
         reset();
         return refusal;
     }
     body_.reset();
     phase_ = Phase::ready;
-    if (!trace_ || (trace_->protocol == "UTF8SMTP") != FROM.smtputf8) {
-        const char* protocol = FROM.smtputf8 ? "UTF8SMTP" : esmtp_ ? "ESMTP" : "SMTP";
+    if (!trace_ || trace_->protocol.starts_with("UTF8") != FROM.smtputf8) {
+        const char* protocol = lmtp_           ? (FROM.smtputf8 ? "UTF8LMTP" : "LMTP")
+                               : FROM.smtputf8 ? "UTF8SMTP"
+                               : esmtp_        ? "ESMTP"
+                                               : "SMTP";
         trace_ = std::make_shared<const Trace>(
             Trace{shared_->options.hostname, helo_, protocol, connection_.peer(), connection_.local()});
     }
@@ -241,15 +261,19 @@ Server::Client::Answer Server::Client::end_body() {
     content_->id.assign(id_).append("-").append(std::to_string(++mails_));
     content_->received_at = std::time(nullptr);
     content_->sender_present = [this] { return !connection_.peer_gone(); };
-    content_->custody.open(TO);
+    content_->each = lmtp_;
+    if (lmtp_) content_->custody.open(named_);
+    else content_->custody.open(TO);
     MSG = Message(content_);
     awaiting_ = complete_ = true;
     return std::nullopt;
 }
 
-Server::Client::Answer Server::Client::body_failed(BodyEnding ending) {
+Server::Client::Answer Server::Client::body_failed(BodyEnding ending, bool last) {
     const auto& o = shared_->options;
-    const auto refusal = body_ ? body_->refusal() : std::nullopt;
+    auto refusal = body_ ? body_->refusal() : std::nullopt;
+    // The text does not end, but what would be said at its end may still be believed.
+    if (ending == Body::Ending::flood && refusal && last) refusal = refuse_each(*refusal);
     reset();
     if (ending == Body::Ending::slow) {
         goodbye({421, "4.4.2", o.hostname + " Timeout while receiving the message"});
@@ -274,10 +298,14 @@ Server::Client::Answer Server::Client::vrfy(std::string_view argument) {
 Server::Client::Answer Server::Client::expn(std::string_view) { return not_implemented; }
 
 Server::Client::Answer Server::Client::help(std::string_view) {
+    const auto served = [&](Verb verb) {
+        if (verb == Verb::HELO || verb == Verb::EHLO) return !lmtp_;
+        if (verb == Verb::LHLO) return lmtp_;
+        return verb != Verb::EXPN && (verb != Verb::BDAT || offer_.chunking);
+    };
     std::string text = "Commands:";
     for (int v = 0; v < int(Verb::STARTTLS); ++v)
-        if (Verb(v) != Verb::EXPN && (Verb(v) != Verb::BDAT || offer_.chunking))
-            text += ' ' + std::string(name(Verb(v)));
+        if (served(Verb(v))) text += ' ' + std::string(name(Verb(v)));
     return Reply{214, "2.0.0", text};
 }
 

@@ -17,8 +17,8 @@ struct Discard : Sink {
 };
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv,
-                          {"--listen=", "--dir=", "--hostname=", "--max-size=", "--limit=", "--mode=", "--keep"});
+    const Arguments given(
+        argc, argv, {"--listen=", "--dir=", "--hostname=", "--max-size=", "--limit=", "--mode=", "--keep", "--lmtp"});
     rlimit files{};
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     const auto dir = given("--dir");
     Options options{
         .hostname = given("--hostname"), .max_message_size = given.number("--max-size", 64 << 20), .max_commands = 0};
+    if (given.has("--lmtp")) options.protocol = Protocol::lmtp;
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
     if (!dir.empty()) options.spool_dir = dir;
 
