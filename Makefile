@@ -29,22 +29,35 @@ flags   := -std=c++20 -fPIC -pthread -Wall -Wextra -Wpedantic -Wshadow -Werror $
 include := -Ibuild/include
 name    := net-smtp-server
 
-sources  := $(wildcard Server/*.cpp Server/Plugins/*.cpp Relay/*.cpp)
+# A program pays only for what it uses: what needs more than the system's own libraries is a library of its own.
+dns_sources := $(wildcard Server/Unbound*.cpp Server/DomainName.cpp)
+dns_needs   := -lunbound -lidn2
+
+sources  := $(filter-out $(dns_sources),$(wildcard Server/*.cpp Server/Plugins/*.cpp Relay/*.cpp))
 objects  := $(sources:%.cpp=$(B)/o/%.o)
 static   := $(B)/lib$(name).a
 shared   := $(B)/lib$(name).so.$(VERSION)
+dns_objects := $(dns_sources:%.cpp=$(B)/o/%.o)
+dns_static  := $(B)/lib$(name)-dns.a
+dns_shared  := $(B)/lib$(name)-dns.so.$(VERSION)
+kit      := $(B)/lib$(name)-test.a
+# For programs that test their own mail (Test.hpp): an archive, nothing of it is in the library.
+kit_objects := $(patsubst %.cpp,$(B)/o/%.o,$(wildcard Server/Test/*.cpp))
+libraries := $(static) $(shared) $(dns_static) $(dns_shared) $(kit)
 examples := $(patsubst %.cpp,$(B)/%,$(wildcard examples/*.cpp))
 tests    := $(patsubst %.cpp,$(B)/o/%.o,$(wildcard t/*.cpp))
 benches  := $(patsubst t/bench/%.cpp,$(B)/bench/%,$(wildcard t/bench/*.cpp))
 # Our own headers that only our own .cpp files may see.
-private  := Server/Shared.hpp Server/Content.hpp Server/Files.hpp Server/Socket.hpp Server/Pipeline.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp
-headers  := $(filter-out $(private),$(wildcard Server/*.hpp Server/Plugins/*.hpp Relay/*.hpp))
+private  := Server/Shared.hpp Server/Content.hpp Server/Files.hpp Server/Socket.hpp Server/Pipeline.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp \
+            Server/Unbound.hpp Server/DomainName.hpp Server/Test/Wire.hpp Relay/HostWalk.hpp Relay/Transfer.hpp Relay/Plan.hpp Relay/FinalText.hpp Relay/Child.hpp
+top      := Server.hpp Poco.hpp $(wildcard Test.hpp)
+headers  := $(filter-out $(private),$(wildcard Server/*.hpp Server/Test/*.hpp Server/Plugins/*.hpp Relay/*.hpp))
 
 .PHONY: all check run deps bench install format lint clean test tests-built print-headers print-private print-build print-build
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
-all: $(static) $(shared) $(examples)
+all: $(libraries) $(examples)
 
 # <Net/SMTP/Server.hpp> means the same in the tree and installed.
 build/include/Net/SMTP:
@@ -64,33 +77,50 @@ $(B)/o/t/text.o: CXXFLAGS := -O1 -g1
 .SECONDARY:
 
 # A file that has gone must leave the archive too: it is made anew when the list changes.
-$(shell mkdir -p $(B); echo '$(objects)' | cmp -s - $(B)/objects.list || echo '$(objects)' > $(B)/objects.list)
+$(shell mkdir -p $(B); \
+  echo '$(objects)' | cmp -s - $(B)/objects.list || echo '$(objects)' > $(B)/objects.list; \
+  echo '$(dns_objects)' | cmp -s - $(B)/dns.list || echo '$(dns_objects)' > $(B)/dns.list; \
+  echo '$(kit_objects)' | cmp -s - $(B)/kit.list || echo '$(kit_objects)' > $(B)/kit.list)
 
 $(static): $(objects) $(B)/objects.list
+$(dns_static): $(dns_objects) $(B)/dns.list
+$(kit): $(kit_objects) $(B)/kit.list
+$(static) $(dns_static) $(kit):
 	@rm -f $@
 	$(call say,archive)
-	$(Q)ar rcs $@ $(objects)
+	$(Q)ar rcs $@ $(filter %.o,$^)
 
 $(shared): $(objects) $(B)/objects.list
+$(dns_shared): $(dns_objects) $(shared) $(B)/dns.list
+$(dns_shared): private needs := $(dns_needs)
+$(shared) $(dns_shared):
 	$(call say,link)
-	$(Q)$(CXX) $(flags) $(CXXFLAGS) -shared -Wl,-soname,lib$(name).so.$(SOVERSION) $(objects) -o $@ $(LDFLAGS)
-	@ln -sf $(@F) $(B)/lib$(name).so.$(SOVERSION)
-	@ln -sf $(@F) $(B)/lib$(name).so
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) -shared -Wl,-soname,$(@F:.$(VERSION)=.$(SOVERSION)) $(filter %.o,$^) $(filter $(shared),$^) -o $@ $(LDFLAGS) $(needs)
+	@ln -sf $(@F) $(@:.$(VERSION)=.$(SOVERSION))
+	@ln -sf $(@F) $(@:.$(VERSION)=)
+
+# A program links what its source asks for by name.
+with_dns := $(shell grep -l 'Server/UnboundResolver\.hpp' examples/*.cpp t/bench/*.cpp)
+with_kit := $(shell grep -l 'SMTP/Test\.hpp' examples/*.cpp t/bench/*.cpp)
+$(patsubst $(B)/t/bench/%,$(B)/bench/%,$(with_dns:%.cpp=$(B)/%)): $(dns_static)
+$(patsubst $(B)/t/bench/%,$(B)/bench/%,$(with_kit:%.cpp=$(B)/%)): $(kit)
+archives  = $(filter $(kit),$^) $(filter $(dns_static),$^) $(static)
+needed    = $(if $(filter $(dns_static),$^),$(dns_needs)) $(if $(shell grep -l '<Poco/' $(1)),-lPocoNet -lPocoFoundation)
 
 $(B)/examples/%: $(B)/o/examples/%.o $(static)
 	@mkdir -p $(@D)
 	$(call say,link)
-	$(Q)$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS) $(if $(shell grep '<Poco/' examples/$*.cpp),-lPocoNet -lPocoFoundation)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $< $(archives) -o $@ $(LDFLAGS) $(call needed,examples/$*.cpp)
 
-$(B)/t/check: $(tests) $(static)
+$(B)/t/check: $(tests) $(kit) $(dns_static) $(static)
 	@mkdir -p $(@D)
 	$(call say,link)
-	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(tests) $(static) -o $@ $(LDFLAGS) -lPocoNet -lPocoFoundation
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $(tests) $(archives) -o $@ $(LDFLAGS) $(call needed,t/*.cpp)
 
 $(B)/bench/%: $(B)/o/t/bench/%.o $(static)
 	@mkdir -p $(@D)
 	$(call say,link)
-	$(Q)$(CXX) $(flags) $(CXXFLAGS) $< $(static) -o $@ $(LDFLAGS)
+	$(Q)$(CXX) $(flags) $(CXXFLAGS) $< $(archives) -o $@ $(LDFLAGS) $(call needed,t/bench/$*.cpp)
 
 -include $(shell find $(B)/o -name '*.d' 2>/dev/null)
 
@@ -116,33 +146,40 @@ test: $(B)/t/check
 	$(B)/t/check
 
 bench: deps
-	@$(MAKE) --no-print-directory $(B)/examples/sink $(benches)
+	@$(MAKE) --no-print-directory $(B)/examples/sink $(B)/examples/relay $(benches)
 	t/bench/compare
+	t/bench/relay
 
 # ---- install ----
 
-install: $(static) $(shared)
-	install -d $(DESTDIR)$(PREFIX)/include/Net/SMTP/Server $(DESTDIR)$(PREFIX)/include/Net/SMTP/Relay
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/$(name)
-	install -m 644 Server.hpp Poco.hpp $(DESTDIR)$(PREFIX)/include/Net/SMTP/
-	install -m 644 $(filter Server/%,$(headers)) $(DESTDIR)$(PREFIX)/include/Net/SMTP/Server/
-	install -m 644 $(filter Relay/%,$(headers)) $(DESTDIR)$(PREFIX)/include/Net/SMTP/Relay/
-	install -m 644 $(static) $(DESTDIR)$(LIBDIR)/
-	install -m 755 $(shared) $(DESTDIR)$(LIBDIR)/
-	ln -sf $(notdir $(shared)) $(DESTDIR)$(LIBDIR)/lib$(name).so.$(SOVERSION)
-	ln -sf $(notdir $(shared)) $(DESTDIR)$(LIBDIR)/lib$(name).so
+lib := $(DESTDIR)$(LIBDIR)
+install: $(libraries)
+	install -d $(lib)/pkgconfig $(lib)/cmake/$(name)
+	for header in $(top) $(headers); do install -D -m 644 $$header $(DESTDIR)$(PREFIX)/include/Net/SMTP/$$header || exit 1; done
+	install -m 644 $(filter %.a,$(libraries)) $(lib)/
+	for shared in $(notdir $(filter-out %.a,$(libraries))); do \
+	  install -m 755 $(B)/$$shared $(lib)/ && \
+	  ln -sf $$shared $(lib)/$${shared%.$(VERSION)}.$(SOVERSION) && ln -sf $$shared $(lib)/$${shared%.$(VERSION)} || exit 1; done
 	printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' 'libdir=$(LIBDIR)' '' 'Name: $(name)' \
 	  'Description: SMTP server toolkit: receive, inspect, refuse, store and relay mail' 'Version: $(VERSION)' \
 	  'Cflags: -I$${includedir} -pthread' 'Libs: -L$${libdir} -l$(name) -pthread' \
-	  > $(DESTDIR)$(LIBDIR)/pkgconfig/$(name).pc
+	  > $(lib)/pkgconfig/$(name).pc
+	printf '%s\n' 'libdir=$(LIBDIR)' '' 'Name: $(name)-dns' \
+	  'Description: the DNS for $(name), by libunbound' 'Version: $(VERSION)' \
+	  'Requires: $(name)' 'Libs: -L$${libdir} -l$(name)-dns' 'Libs.private: $(dns_needs)' \
+	  > $(lib)/pkgconfig/$(name)-dns.pc
+	printf '%s\n' 'libdir=$(LIBDIR)' '' 'Name: $(name)-test' \
+	  'Description: servers, a client and a DNS to test programs with' 'Version: $(VERSION)' \
+	  'Requires: $(name)' 'Libs: -L$${libdir} -l$(name)-test' \
+	  > $(lib)/pkgconfig/$(name)-test.pc
 	sed -e 's|@PREFIX@|$(PREFIX)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@VERSION@|$(VERSION)|g' t/install/config.cmake.in \
-	  > $(DESTDIR)$(LIBDIR)/cmake/$(name)/$(name)-config.cmake
+	  > $(lib)/cmake/$(name)/$(name)-config.cmake
 	sed -e 's|@VERSION@|$(VERSION)|g' t/install/config-version.cmake.in \
-	  > $(DESTDIR)$(LIBDIR)/cmake/$(name)/$(name)-config-version.cmake
+	  > $(lib)/cmake/$(name)/$(name)-config-version.cmake
 
 # ---- care ----
 
-code := $(wildcard *.hpp Server/*.[ch]pp Relay/*.[ch]pp examples/*.[ch]pp t/*.[ch]pp t/bench/*.[ch]pp)
+code := $(wildcard *.hpp Server/*.[ch]pp Server/Test/*.[ch]pp Relay/*.[ch]pp examples/*.[ch]pp t/*.[ch]pp t/bench/*.[ch]pp)
 format:
 	clang-format -i $(code)
 
@@ -157,4 +194,4 @@ print-private:
 	@echo $(private) ''
 
 clean:
-	rm -rf build/o build/examples build/t build/bench build/clang++* build/address* build/thread* build/lib$(name)* build/objects.list
+	rm -rf build/o build/examples build/t build/bench build/clang++* build/address* build/thread* build/lib$(name)* build/objects.list build/dns.list build/kit.list

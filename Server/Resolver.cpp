@@ -15,8 +15,8 @@ std::optional<std::string> domain(std::string_view rdata) {
         const auto length = static_cast<unsigned char>(rdata.front());
         rdata.remove_prefix(1);
         if (length == 0) return rdata.empty() ? std::optional(out) : std::nullopt;
-        if (length > 63 || length > rdata.size() || out.size() + length > 253) return std::nullopt;
         if (!out.empty()) out += '.';
+        if (length > 63 || length > rdata.size() || out.size() + length > 253) return std::nullopt;
         for (const unsigned char c : rdata.substr(0, length)) {
             if (c <= 32 || c >= 127 || c == '.') return std::nullopt;
             out += char(c);
