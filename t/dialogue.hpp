@@ -10,8 +10,17 @@
 
 namespace test {
 
-// How the client's octets are cut into segments.
+// How the client's octets are cut into segments; see Test::Pace.
 enum class Pace { groups, octets, pieces, at_once };
+
+// See Test::ScriptedClient::play.
+inline void play(Wire& wire, std::string_view script, Pace pace = Pace::groups) {
+    using Cut = Test::Pace;
+    wire.play(script, pace == Pace::octets    ? Cut::octets
+                      : pace == Pace::pieces  ? Cut::pieces
+                      : pace == Pace::at_once ? Cut::at_once
+                                              : Cut::groups);
+}
 
 // What process() received.
 struct Mail {
@@ -63,7 +72,7 @@ public:
     }
     ~Talk() { wire.close(); }
 
-    void play(std::string_view script);
+    void play(std::string_view script) { test::play(wire, script, state_->setup.pace); }
 
     // Ends our side and waits for the session's end.
     const std::vector<Mail>& end() {
@@ -112,74 +121,6 @@ public:
 private:
     Background thread_;
 };
-
-struct Step {
-    char who;  // S: a reply, C: a line, c: octets without line end
-    std::string text;
-};
-
-inline std::vector<Step> steps(std::string_view script) {
-    std::vector<Step> out;
-    while (!script.empty()) {
-        const auto end = std::min(script.find('\n'), script.size());
-        auto line = script.substr(0, end);
-        script.remove_prefix(std::min(end + 1, script.size()));
-        line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
-        if (line.empty() || line.starts_with("//")) continue;
-        if (line.size() < 2 || line[1] != ':' || !std::strchr("SCc", line[0]))
-            throw std::runtime_error("no step of a dialogue: " + std::string(line));
-        out.push_back({line[0], std::string(line.substr(std::min<std::size_t>(3, line.size())))});
-    }
-    return out;
-}
-
-// "S: 250" is any 250 reply, of one line or many; "S: 250 2.1.0 Sen" begins so; "S: 250-" lines are compared one by
-// one, up to the next without the hyphen. "S: EOF" and "C: EOF" are the ends of the directions. C: lines have escapes.
-inline void play(Wire& wire, std::string_view script, Pace pace = Pace::groups) {
-    const auto all = steps(script);
-    auto octets = [](const Step& s) { return unescaped(s.text) + (s.who == 'C' ? "\r\n" : ""); };
-    auto sends = [](const Step& s) { return s.who != 'S' && s.text != "EOF"; };
-    if (pace == Pace::at_once) {
-        std::string together;
-        for (const auto& s : all)
-            if (sends(s)) together += octets(s);
-        wire.send(together);
-    }
-    std::mt19937 random(5321);
-    bool within = false;  // a reply that is compared line by line
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        const auto& s = all[i];
-        if (s.who == 'S' && s.text == "EOF") {
-            wire.expect_end();
-        } else if (s.who == 'S') {
-            const bool more = s.text.size() > 3 && s.text[3] == '-';
-            if (!more && !within) {
-                wire.expect(s.text);
-            } else if (const auto line = wire.line(); !line.starts_with(s.text)) {
-                wire.fail("expected: " + s.text + ", got: " + line);
-            }
-            within = more;
-        } else if (s.text == "EOF") {
-            wire.end();
-        } else if (pace == Pace::octets) {
-            for (char c : octets(s)) wire.send_alone({&c, 1});
-        } else if (pace != Pace::at_once) {
-            std::string group = octets(s);
-            while (i + 1 < all.size() && sends(all[i + 1])) group += octets(all[++i]);
-            if (pace == Pace::groups) {
-                wire.send(group);
-                continue;
-            }
-            for (std::string_view rest = group; !rest.empty();) {
-                const auto n = std::min<std::size_t>(rest.size(), 1 + random() % 40);
-                wire.send_alone(rest.substr(0, n));
-                rest.remove_prefix(n);
-            }
-        }
-    }
-}
-
-inline void Talk::play(std::string_view script) { test::play(wire, script, state_->setup.pace); }
 
 struct Played {
     std::vector<Mail> mails;
