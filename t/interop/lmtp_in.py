@@ -137,8 +137,8 @@ for kind in ("TCP", "a Unix socket"):
         for line in server.log.read_text().splitlines():
             check("status=deferred" not in line or "said: 452 4.3.1" in line, "deferred otherwise:", line)
         away.rename(sink.dir)
+        server.wait_flushed()
         seen, = sink.wait_for(1)
-        server.wait_idle()
         travelled(seen, ANNA, [BERT, CARL], mail, hops=1)
         equal(len(sink.mails()), 1, "mails")
     case(f"Postfix's lmtp(8) over {kind}: a sink that cannot store defers each recipient, and gets the mail once it can")(deferred)

@@ -8,6 +8,7 @@ import os
 import pwd
 import socket
 import subprocess
+import time
 
 from parts import PATIENCE, PEERS, Failed, Skipped, check, client, free_port, peer, wait_for
 
@@ -146,6 +147,14 @@ class Postfix:
     def wait_idle(self):
         """Until nothing is left in the queue."""
         wait_for("Postfix's queue is empty", lambda: "Mail queue is empty" in client(self.tool("postqueue"), "-p"))
+
+    def wait_flushed(self):
+        """The same, asking it again and again to try what it has put off: a mail just put off may miss one such call."""
+        def empty():
+            client(self.tool("postqueue"), "-f")
+            time.sleep(0.5)
+            return "Mail queue is empty" in client(self.tool("postqueue"), "-p")
+        wait_for("Postfix's queue is empty", empty)
 
     def stop(self):
         check(self.master.poll() is None, "Postfix ended by itself")
