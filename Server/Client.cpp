@@ -293,6 +293,12 @@ void Server::Client::give(const Reply& verdict) {
     content_->custody.settle(verdict);
 }
 
+void Server::Client::thrown(const Reply& reply) {
+    if (!lmtp_) return reject(reply);
+    if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
+    content_->custody.settle_rest(reply);
+}
+
 void Server::Client::accept(const Recipient& recipient, const Reply& reply) {
     need(reply.code >= 200 && reply.code < 300, reply, "accept: not a positive answer: ");
     if (!awaiting_) throw std::logic_error("a verdict, but no message waits for one");
@@ -326,10 +332,12 @@ void Server::Client::conclude() {
     custody.close();  // first, lest one recipient's verdict were of another moment than the next one's
     const auto verdict = lmtp_ ? custody.verdict(named_.size() - 1) : custody.verdict();
     const bool mixed = !lmtp_ && custody.mixed();
+    const auto forgotten = custody.forgotten();
     content_->sender_present = nullptr;
     for (std::size_t n = 0; n + 1 < named_.size(); ++n) say_one(custody.verdict(n));  // RFC 2033 4.2
     if (hang_up_ || verdict.code == 421) goodbye(verdict);
     else say(verdict);
+    if (forgotten > 0) trouble("nobody took the message for " + std::to_string(forgotten) + " of its recipients");
     if (mixed) trouble("some recipients were taken, others not; the sender heard: " + verdict.str());
 }
 

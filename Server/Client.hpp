@@ -116,6 +116,8 @@ private:
     Answer waste(std::uint64_t size, const Reply& refusal);
     Answer body_failed(BodyEnding, bool last);
     void give(const Reply& verdict);
+    // What a handler has thrown: for everybody, by LMTP for those whom nobody has spoken for.
+    void thrown(const Reply&);
     void conclude();
     void reset();
     void say(const Reply&);

@@ -73,6 +73,13 @@ void Custody::settle(const Recipient& recipient, const Reply& reply) {
         if (e.id == recipient.id) say(e, reply);
 }
 
+void Custody::settle_rest(const Reply& reply) {
+    Lock lock(mutex_);
+    refuse_late();
+    for (auto& e : entries_)
+        if (!e.said || e.underway > 0) say(e, reply);
+}
+
 void Custody::reconsider() {
     Lock lock(mutex_);
     refuse_late();
@@ -112,6 +119,11 @@ bool Custody::mixed() const {
     bool taken = false, refused = false;
     for (const auto& e : entries_) (verdict(e).positive() ? taken : refused) = true;
     return taken && refused;
+}
+
+std::size_t Custody::forgotten() const {
+    Lock lock(mutex_);
+    return std::size_t(std::ranges::count_if(entries_, [](const Entry& e) { return !e.said && e.underway == 0; }));
 }
 
 void Custody::close() {

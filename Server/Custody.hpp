@@ -32,6 +32,9 @@ public:
     void settle(const Reply&);
     void settle(const Recipient&, const Reply&);
 
+    // The same for those whom nobody has spoken for to the end.
+    void settle_rest(const Reply&);
+
     // What has been said is forgotten: whoever speaks next decides alone. std::logic_error when the answer has gone.
     void reconsider();
 
@@ -41,6 +44,8 @@ public:
     Reply verdict(std::size_t which) const;
     // Whether some recipients were taken and others refused.
     bool mixed() const;
+    // For how many nobody has even begun to speak.
+    std::size_t forgotten() const;
 
     // The answer has been given: what is said from now on comes too late.
     void close();

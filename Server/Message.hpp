@@ -33,7 +33,7 @@ struct Trace {
 class Message {
 public:
     Message();  // empty
-    // A message of your own. Nobody waits for an answer to it.
+    // A message of your own. Nobody waits for an answer to it. Its lines end in CRLF: a Relay refuses others (5.6.0).
     explicit Message(std::string text);
     ~Message();
     Message(const Message&);

@@ -113,13 +113,13 @@ void Server::serve(Connection connection, const Handler& handler) {
                     handler(client);
                 } catch (const Reject& r) {
                     client.hang_up_ = dynamic_cast<const Hangup*>(&r) != nullptr;
-                    client.reject(r.reply());
+                    client.thrown(r.reply());
                 } catch (const std::exception& e) {
                     troubled(&client, e.what());
-                    client.reject({451, "4.3.0", "Local error in processing"});
+                    client.thrown({451, "4.3.0", "Local error in processing"});
                 } catch (...) {
                     troubled(&client, "the handler threw an exception of an unknown type");
-                    client.reject({451, "4.3.0", "Local error in processing"});
+                    client.thrown({451, "4.3.0", "Local error in processing"});
                 }
             } catch (const std::logic_error& e) {
                 troubled(&client, e.what());  // it had answered already

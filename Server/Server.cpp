@@ -14,6 +14,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
@@ -96,8 +97,8 @@ Server::~Server() {
     ::close(wake_);
 }
 
-Server::Server(std::initializer_list<std::string> addresses, Options options)
-    : Server(std::vector<std::string>(addresses), std::move(options)) {}
+Server::Server(std::initializer_list<Where> addresses, Options options)
+    : Server(std::vector<std::string>(addresses.begin(), addresses.end()), std::move(options)) {}
 
 std::vector<std::string> Server::activated() {
     const char* pid = std::getenv("LISTEN_PID");
@@ -131,6 +132,8 @@ void Server::add(const std::string& address) {
     // A name may have several addresses; with port 0 they share the first one's number.
     auto port = e.port;
     std::vector<Endpoint> done;
+    std::exception_ptr missing;
+    const auto before = sockets_.size();
     for (const auto& a : resolve(e, true)) {
         auto one = endpoint(a.storage, a.size);
         one.port = port;
@@ -139,13 +142,14 @@ void Server::add(const std::string& address) {
         try {
             bind_to(one, false);
         } catch (const std::system_error& error) {
-            // Of a name like localhost one kind may be missing here.
-            if (sockets_.empty() || (error.code().value() != EAFNOSUPPORT && error.code().value() != EADDRNOTAVAIL))
-                throw;
+            // Of a name like localhost one kind may be missing here, but not all.
+            if (error.code().value() != EAFNOSUPPORT && error.code().value() != EADDRNOTAVAIL) throw;
+            missing = std::current_exception();
             continue;
         }
         port = addresses_.back().port;
     }
+    if (missing && sockets_.size() == before) std::rethrow_exception(missing);
 }
 
 void Server::bind_to(const Endpoint& e, bool dual) {

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <typeindex>
 #include <vector>
 
@@ -28,6 +30,18 @@ public:
     class Client;
     using Relay = Net::SMTP::Relay;
 
+    // One address of a list in braces; nothing but a text is one, so that {"127.0.0.1", 0} is a host and a port.
+    class Where {
+    public:
+        template <class Text>
+        requires std::convertible_to<const Text&, std::string_view> Where(const Text& address)
+            : address_(std::string_view(address)) {}
+        operator const std::string&() const { return address_; }
+
+    private:
+        std::string address_;
+    };
+
     // Listens on host and port. Host: a name (all its addresses), an IPv4 or IPv6 address, "" or "::" for every
     // interface of both kinds, or "unix:/path"; "HOST:PORT" in one is understood too. Port 0: any free one, see port().
     // std::system_error with address and errno text.
@@ -36,7 +50,7 @@ public:
     // Listens on several: "127.0.0.1:25", "[::1]:2525", "[::]:25" (both kinds), "localhost:0", "unix:/run/smtp", and
     // "fd:3", a descriptor that listens already (socket activation). Port 25 where none is named.
     explicit Server(const std::vector<std::string>& addresses, Options options = {});
-    explicit Server(std::initializer_list<std::string> addresses, Options options = {});
+    explicit Server(std::initializer_list<Where> addresses, Options options = {});
 
     ~Server();
     Server(const Server&) = delete;

@@ -47,7 +47,7 @@ public:
     // See Resolver. U-labels are looked up as their A-labels (IDNA2008, non-transitional); a name with an underscore
     // ("_dmarc", "_25._tcp") is as good as any. A question that is given up goes on behind the scenes for a while, so
     // that its late answer may serve the next one. A zone whose signatures are wrong is `failed`. When no server
-    // answers for some seconds it is `failed` as well, at once for a while.
+    // answers it is `timeout` or, after up to 20 s, `failed`; then mostly at once for a while.
     Records query(const std::string& name, RecordType type, const Wait& wait) override;
 
 private:

@@ -78,8 +78,11 @@ private:
     }
     [[noreturn]] void usage(const char* program) const {
         std::fprintf(stderr, "usage: %s", program);
-        for (const auto& k : known_) std::fprintf(stderr, k.back() == '=' ? " [%sVALUE]" : " [%s]", k.c_str());
-        std::fprintf(stderr, "   (--name value)\n");
+        for (const auto& k : known_) {
+            const bool takes = k.back() == '=';
+            std::fprintf(stderr, " [%s%s]", k.substr(0, k.size() - takes).c_str(), takes ? " VALUE" : "");
+        }
+        std::fprintf(stderr, "\n");
         std::exit(2);
     }
 

@@ -1,16 +1,15 @@
 // mda -- final delivery: listens by LMTP and files each recipient's mail in a maildir of its own, DIR/LOCAL-PART.
 #include <Net/SMTP/Server.hpp>
 #include <algorithm>
+#include <filesystem>
 
 #include "arguments.hpp"
 
 using namespace Net::SMTP;
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
     const Arguments given(argc, argv, {"--listen=", "--dir="});
-    char* absolute = realpath(given("--dir", ".").c_str(), nullptr);
-    const std::string dir = absolute ? absolute : "";
-    std::free(absolute);
+    const auto dir = std::filesystem::canonical(given("--dir", ".")).string();
     const auto mailbox = [](const std::string& local) {
         const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; };
         return !local.empty() && std::ranges::all_of(local, plain);
@@ -26,4 +25,7 @@ int main(int argc, char** argv) {
         for (const auto& r : client.TO)
             Relay(client.FROM, {r}, client.MSG, {.target = std::make_shared<Maildir>(dir + '/' + r.local)});
     });
+} catch (const std::exception& e) {
+    std::fprintf(stderr, "mda: %s\n", e.what());
+    return 1;
 }

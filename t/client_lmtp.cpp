@@ -422,6 +422,7 @@ TEST_CASE("recipients that fare differently are no trouble by LMTP") {
     auto setup = heeding([](Server&) {}, lmtp([](Server::Client& c) {
                              c.accept(c.TO[0]);
                              c.reject(c.TO[1], never);
+                             c.reject(c.TO[2], {451, "4.3.0", "not now"});
                          }));
     CHECK(heard({"250", "550", "451"}, setup).troubles.empty());
     // By SMTP they are, as ever.
@@ -552,13 +553,13 @@ TEST_CASE("what flies out of a handler of run() is told to each recipient") {
         {[](Server::Client&) { throw Reject(never); }, {"550 5.1.1", "550 5.1.1", "550 5.1.1"}, false, 0},
         {[](Server::Client&) { throw Hangup(never); }, {"550 5.1.1", "550 5.1.1", "550 5.1.1"}, true, 0},
         {[](Server::Client&) { throw Hangup(closing); }, {"451 4.3.2", "451 4.3.2", "421 4.3.2"}, true, 0},
-        // Who was refused already stays so; who was taken is no longer sure of it.
+        // What was decided stays so: who was taken for would get it twice.
         {[](Server::Client& c) {
              c.accept(c.TO[0]);
              c.reject(c.TO[1], later);
              throw std::runtime_error("secret");
          },
-         {"451 4.3.0", "450 4.2.0", "451 4.3.0"},
+         {"250 2.0.0", "450 4.2.0", "451 4.3.0"},
          false,
          1},
     };
@@ -853,4 +854,11 @@ TEST_CASE("a descriptor that listens on port 25 is not taken for LMTP") {
         CHECK(fcntl(fd, F_GETFD) >= 0);  // it stays the program's
     }
     close(fd);
+}
+
+TEST_CASE("that somebody was forgotten is told to the program, not only to the sender") {
+    const auto setup = heeding([](Server&) {}, lmtp([](Server::Client& c) { c.accept(c.TO[0]); }));
+    const auto played = heard({"250", "451 4.3.0", "451 4.3.0"}, setup);
+    REQUIRE(played.troubles.size() == 1);
+    CHECK(played.troubles[0] == "nobody took the message for 2 of its recipients");
 }

@@ -304,3 +304,22 @@ TEST_CASE("takers may speak from several threads") {
     }
     CHECK(t.code() == 250);
 }
+
+TEST_CASE("the rest are those for whom nobody has spoken to the end") {
+    std::vector<Recipient> to(4);
+    for (std::size_t i = 0; i < to.size(); ++i) to[i].id = i + 1;
+    Custody custody;
+    custody.open(to);
+    custody.begin({&to[0], 1});
+    custody.settle(to[0], {250, "2.0.0", "taken"});
+    custody.begin({&to[1], 1});
+    custody.settle(to[1], {550, "5.1.1", "never"});
+    custody.begin({&to[2], 1});
+    CHECK(custody.forgotten() == 1);
+    custody.settle_rest({452, "4.3.1", "full"});
+    CHECK(custody.forgotten() == 0);
+    CHECK(custody.verdict(to[0]).code == 250);
+    CHECK(custody.verdict(to[1]).code == 550);
+    CHECK(custody.verdict(to[2]).code == 452);
+    CHECK(custody.verdict(to[3]).code == 452);
+}

@@ -197,6 +197,8 @@ TEST_CASE("ScriptedClient: a line that is no step is refused before anything is 
         Wire other(fd);
         CHECK_THROWS_AS(client.play(std::string("C: NOOP\n") + wrong), std::invalid_argument);
         CHECK_THROWS_AS(client.play(std::string("C: NOOP\n") + wrong, Pace::at_once), std::invalid_argument);
+        client.patience = 1ms;
+        CHECK_THROWS_AS(client.play(std::string("C: NOOP\nS: 250\n") + wrong), std::invalid_argument);
         client.close();
         CHECK(other.receive().empty());
     }

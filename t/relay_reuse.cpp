@@ -139,8 +139,7 @@ TEST_CASE("a kept connection that has gone bad is replaced, and nobody hears of 
 
 TEST_CASE("who answers before he is asked is not talked to again") {
     ScriptedServer hop;
-    hop.on({.command = ".", .connection = 1},
-           Act(Reply{250, "2.0.0", "ok"}).then(Act(Reply{250, "2.0.0", "and the next one too"})));
+    hop.on({.command = ".", .connection = 1}, Act::raw("250 2.0.0 ok\r\n250 2.0.0 and the next one too\r\n"));
     const auto sessions = std::make_shared<SessionCache>();
     CHECK(send(over(hop, sessions)).positive());
     CHECK(send(over(hop, sessions)).positive());

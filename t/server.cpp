@@ -309,3 +309,14 @@ TEST_CASE("socket activation is believed only when it is meant for this process"
     CHECK(with(me, "-5").empty());
     CHECK(with(me, "x").empty());
 }
+
+TEST_CASE("an address that is not here is no address to be silent about, wherever it stands in a list") {
+    for (const auto& list : {Addresses{"127.0.0.1:0", "192.0.2.1:0"}, Addresses{"192.0.2.1:0", "127.0.0.1:0"}})
+        CHECK_THROWS_AS(Server(list, Options()), std::system_error);
+}
+
+TEST_CASE("braces hold a list of texts, or a host and a port") {
+    const Server one{"127.0.0.1", 0}, list{"127.0.0.1:0", std::string("127.0.0.1:0")};
+    CHECK(one.addresses().size() == 1);
+    CHECK(list.addresses().size() == 2);
+}

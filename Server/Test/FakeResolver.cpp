@@ -192,6 +192,7 @@ struct FakeResolver::State {
     std::condition_variable changed;
     std::map<std::string, Name> names;  // by plain()
     std::vector<Question> questions;
+    std::size_t healed = 0;  // how often: who did not hold the lock meanwhile looks again
 
     Name& at(const std::string& name);
     const Name* find(const std::string& name) const;
@@ -237,11 +238,13 @@ bool FakeResolver::State::answered(std::unique_lock<std::mutex>& lock, const std
         const bool stalled = trouble(name, type, Kind::stall) != nullptr;
         const auto due = late ? began + late->time : began;
         if (!stalled && Clock::now() >= due) return true;
+        const auto before = healed;
         lock.unlock();  // what calls it off is somebody else's code
         const bool over = wait.over();
         const auto look = wait.look();
         lock.lock();
         if (over) return false;
+        if (healed != before) continue;
         // Not for ever at once: some systems' clocks can't hold that.
         changed.wait_until(lock,
                            std::min({look, stalled ? Deadline::max() : due, Clock::now() + std::chrono::hours(1)}));
@@ -290,6 +293,7 @@ void FakeResolver::heal(const std::string& name) {
     auto& n = state_->at(name);
     n.troubles.clear();
     n.secure = false;
+    ++state_->healed;
     state_->changed.notify_all();
 }
 
