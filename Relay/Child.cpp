@@ -31,19 +31,22 @@ void check(int error, const char* what) {
     if (error != 0) throw std::system_error(error, std::generic_category(), what);
 }
 
-// A pipe whose ends are none of the standard descriptors, which the program may have closed.
+// None of ours may be a standard descriptor, which the program may have closed: whatever it says there still would be
+// said to the command. errno if there is no other.
+Descriptor above_standard(int fd) {
+    Descriptor low(fd);
+    return fd < 0 || fd > 2 ? std::move(low) : Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
 struct NewPipe {
     NewPipe() {
         int ends[2];
         if (pipe2(ends, O_CLOEXEC) != 0) check(errno, "pipe");
-        out.reset(ends[0]);
-        in.reset(ends[1]);
-        for (auto* end : {&out, &in}) {
-            if (end->get() > 2) continue;
-            Descriptor above(fcntl(end->get(), F_DUPFD_CLOEXEC, 3));
-            if (!above) check(errno, "pipe");
-            *end = std::move(above);
-        }
+        out = Descriptor(ends[0]);
+        in = Descriptor(ends[1]);
+        out = above_standard(out.release());
+        in = above_standard(in.release());
+        if (!out || !in) check(EMFILE, "pipe");
     }
     Descriptor out, in;  // where it comes out, where it goes in
 };
@@ -125,7 +128,7 @@ Child::Child(const Start& start) {
     // As long as the reading end is open here too, writing never raises SIGPIPE. Whether the command still reads is of
     // no interest: its end is.
     reader_ = std::move(text.out);
-    handle_ = Descriptor(int(syscall(SYS_pidfd_open, pid_, 0)));
+    handle_ = above_standard(int(syscall(SYS_pidfd_open, pid_, 0)));
     if (handle_) return;
     const int error = errno;
     // Nobody could say when it ends. It has seen nothing of the text, nor the end of it.
@@ -147,17 +150,15 @@ Child::~Child() {
 Child::End Child::run(FinalText& text, const Wait& wait) {
     for (;;) {
         turn(wait.look(), &text);
-        if (ended_) break;
+        if (ended_) return reap();
         if (!wait.over()) continue;
         terminate();
         return {End::How::expired};
     }
-    // What it said last is in the pipe; others who have the pipe may go on for ever.
-    for (int gulps = 0; gulps < 100 && output_ && !heard_ && hear(); ++gulps) continue;
-    return reap();
 }
 
-// Waits until something can be done, but no longer than `until`, and does it. Without a text it is fed no more.
+// Waits until something can be done, but no longer than `until`, and does it. Without a text it is fed no more. What it
+// said last is heard with its end: poll(2) looks at the descriptors in this order.
 void Child::turn(Deadline until, FinalText* text) {
     // A negative descriptor is none to poll(2); one that has ended is always ready.
     pollfd fds[]{
@@ -183,21 +184,16 @@ void Child::feed(FinalText& text) {
     reader_.reset();
 }
 
-// False when there is nothing now.
-bool Child::hear() {
+void Child::hear() {
     char octets[gulp];
     const auto n = read(output_.get(), octets, sizeof octets);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-    if (n <= 0) {
-        output_.reset();
-        return false;
-    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n <= 0) return output_.reset();
     for (char c : std::string_view(octets, std::size_t(n))) {
         if (heard_) break;
         if (c == '\n') heard_ = !line_.empty();
         else if (line_.size() < most_said && !(line_.empty() && blank(c))) line_ += c;
     }
-    return true;
 }
 
 std::string Child::said() const {

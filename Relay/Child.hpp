@@ -50,7 +50,7 @@ public:
 private:
     void turn(Deadline until, FinalText* text);
     void feed(FinalText&);
-    bool hear();
+    void hear();
     void terminate();
     void kill_and_wait();
     bool ours() const;

@@ -13,6 +13,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t most_exchangers = 100;  // a DNS answer could name thousands
 constexpr std::size_t most_addresses = 16;    // of one host
+constexpr int most_attempts = 50;             // RFC 5321 5.1 allows a limit
 
 bool number(const std::string& host) {
     unsigned char octets[16];
@@ -65,16 +66,29 @@ std::optional<Upstream> HostWalk::next() {
             auto upstream = std::move(upstreams_.front());
             upstreams_.pop_front();
             if (upstream.endpoint == settings_.ourselves) {
-                if (!found_) failure_ = {554, "5.4.6", "Mail for " + domain_ + " would come back to us"};
+                if (!found_ && !unsure_) failure_ = {554, "5.4.6", "Mail for " + domain_ + " would come back to us"};
                 continue;
             }
             found_ = true;
+            if (++given_ > most_attempts) return std::nullopt;
             return upstream;
         }
-        if (hosts_.empty() || settings_.wait.over()) return std::nullopt;
+        if (hosts_.empty()) return std::nullopt;
+        if (settings_.wait.over()) {
+            failure_ = {451, "4.4.3", "No time was left to look up all mail servers"};
+            return std::nullopt;
+        }
         const auto host = std::move(hosts_.front());
         hosts_.pop_front();
         find_addresses(host);
+    }
+}
+
+Records HostWalk::query(const std::string& name, RecordType type, const Wait& wait) const {
+    try {
+        return settings_.resolver->query(name, type, wait);
+    } catch (...) {
+        return {};
     }
 }
 
@@ -82,13 +96,12 @@ void HostWalk::find_exchangers() {
     asked_ = true;
     using Status = Records::Status;
     const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
-    const auto records = settings_.resolver->query(domain_, RecordType::MX, wait);
+    const auto records = query(domain_, RecordType::MX, wait);
+    const Reply unknown{451, "4.4.3", "The mail servers of " + domain_ + " could not be looked up"};
     switch (records.status) {
         case Status::no_domain: failure_ = {550, "5.1.2", "No such domain: " + domain_}; return;
         case Status::failed:
-        case Status::timeout:
-            failure_ = {451, "4.4.3", "The mail servers of " + domain_ + " could not be looked up"};
-            return;
+        case Status::timeout: failure_ = unknown; return;
         case Status::no_data:  // RFC 5321 5.1: the domain is its own mail server
             failure_ = {550, "5.1.2", "No mail server for " + domain_};
             hosts_.push_back(domain_);
@@ -96,6 +109,8 @@ void HostWalk::find_exchangers() {
         case Status::found: break;
     }
     auto all = mail_exchangers(records);
+    if (all.empty()) failure_ = unknown;  // nothing in the answer makes sense
+    if (all.empty()) return;
     if (all.size() == 1 && all.front().host.empty()) {
         failure_ = {556, "5.1.10", domain_ + " accepts no mail"};
         return;
@@ -125,9 +140,9 @@ void HostWalk::find_addresses(const std::string& host) {
     const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
     int which = 0;
     for (const auto type : {RecordType::AAAA, RecordType::A}) {
-        const auto records = settings_.resolver->query(host, type, wait);
-        if (records.temporary()) unsure_ = true;
+        const auto records = query(host, type, wait);
         kinds[which] = addresses(records);
+        if (records.temporary() || (records.found() && kinds[which].empty())) unsure_ = true;
         if (kinds[which].size() > most_addresses) kinds[which].resize(most_addresses);
         ++which;
     }

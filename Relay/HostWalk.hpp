@@ -32,9 +32,13 @@ public:
     std::optional<Upstream> next();
     // Why there was none at all, or no more.
     const Reply& failure() const { return failure_; }
+    // For a walk that goes on later.
+    void extend(Wait wait) { settings_.wait = std::move(wait); }
 
 private:
     explicit HostWalk(Settings settings) : settings_(std::move(settings)) {}
+    // What the resolver says; whatever it throws is a DNS that does not work.
+    Records query(const std::string& name, RecordType type, const Wait&) const;
     void find_exchangers();
     void find_addresses(const std::string& host);
 
@@ -45,6 +49,7 @@ private:
     std::deque<Upstream> upstreams_;  // to be tried
     Upstream like_{};                 // port and protocol of what hosts_ become
     bool smart_ = false, unsure_ = false, found_ = false;
+    int given_ = 0;  // how many there were to try
     Reply failure_{451, "4.4.4", "No route"};
 };
 

@@ -8,13 +8,24 @@
 namespace Net::SMTP {
 
 namespace {
+
 using Clock = std::chrono::steady_clock;
+
+// Whether both make the same MAIL, and the same RCPT.
+bool same(const Sender& a, const Sender& b) {
+    return a.str() == b.str() && a.body == b.body && a.smtputf8 == b.smtputf8 && a.ret == b.ret && a.envid == b.envid;
 }
+bool same(const Recipient& a, const Recipient& b) {
+    const auto original = [](const Recipient& r) { return r.orcpt ? r.orcpt->type + ';' + r.orcpt->address : ""; };
+    return a.id == b.id && a.str() == b.str() && a.notify.str() == b.notify.str() && original(a) == original(b);
+}
+
+}  // namespace
 
 bool routed(const Relay::Options& o) { return !o.host.empty() || o.resolver; }
 
 std::string destination(const Relay::Options& o, const Recipient& to) {
-    if (!o.host.empty()) return "";
+    if (!o.host.empty()) return "via " + o.host;
     auto domain = to.domain;
     std::ranges::transform(domain, domain.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
     return domain;
@@ -44,7 +55,10 @@ std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::stri
 Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& sender, const Recipient& to) {
     const auto where = destination(o, to);
     const auto known = std::ranges::find(groups, where, &Group::destination);
-    if (known != groups.end()) return known->transfer->add(to);
+    if (known != groups.end()) {
+        known->transfer->extend(Clock::now() + o.total, origin.server);
+        return known->transfer->add(to);
+    }
     if (groups.size() >= o.max_domains) return {452, "4.5.3", "Too many domains in one transaction"};
     from = sender;
     groups.push_back({where, {}, make_transfer(o, where, origin, Clock::now() + o.total)});
@@ -55,9 +69,9 @@ Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& se
 std::unique_ptr<Transfer> Ahead::take(const std::string& where, const Sender& sender,
                                       const std::vector<Recipient>& to) {
     const auto known = std::ranges::find(groups, where, &Group::destination);
-    const auto same = [](const Recipient& a, const Recipient& b) { return a.id == b.id && a.str() == b.str(); };
-    if (known == groups.end() || !known->transfer || !known->transfer->ready() || from.str() != sender.str() ||
-        from.body != sender.body || !std::ranges::equal(to, known->transfer->to(), same))
+    const auto same_recipient = [](const Recipient& a, const Recipient& b) { return same(a, b); };
+    if (known == groups.end() || !known->transfer || !known->transfer->still_ready() || !same(from, sender) ||
+        !std::ranges::equal(to, known->transfer->to(), same_recipient))
         return nullptr;
     return std::move(known->transfer);
 }

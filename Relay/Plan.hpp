@@ -21,7 +21,7 @@ struct Origin {
 
 // Whether there is any way for mail with these options.
 bool routed(const Relay::Options&);
-// What recipients that travel together have in common: nothing by a smart host, else the domain in small letters.
+// What recipients that travel together have in common: "via HOST", or by MX the domain in small letters.
 std::string destination(const Relay::Options&, const Recipient&);
 std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string& destination, const Origin&,
                                         Deadline end);

@@ -1,7 +1,9 @@
 #include "Relay.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
+#include <system_error>
 
 #include "../Server/Client.hpp"
 #include "../Server/Content.hpp"
@@ -15,7 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::chrono::hours longest(24 * 366);
 const Reply no_route{451, "4.4.4", "No route"};
+const Reply unreadable{451, "4.3.0", "The message could not be read"};
 const Reply too_many_hops{554, "5.4.6", "Too many hops"};
 const Reply too_many_domains{452, "4.5.3", "Too many domains in one transaction"};
 
@@ -26,10 +30,26 @@ void check(const Relay::Options& o) {
     if (!clean(o.hostname) || o.hostname.size() > 255)
         throw std::invalid_argument("Relay::Options: hostname: " + o.hostname);
     if (o.total.count() <= 0) throw std::invalid_argument("Relay::Options: total is not positive");
+    if (o.total > longest) throw std::invalid_argument("Relay::Options: total is over a year");
     const auto& p = o.patience;
-    for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit, p.lookup})
+    for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit, p.lookup}) {
         if (t.count() <= 0) throw std::invalid_argument("Relay::Options: patience is not positive");
+        if (t > longest) throw std::invalid_argument("Relay::Options: patience is over a year");
+    }
+    if (o.mx_port == 0) throw std::invalid_argument("Relay::Options: mx_port is 0");
     if (!o.host.empty()) Upstream::parse(o.host);
+}
+
+// What is known before anybody is asked.
+std::optional<Reply> refused(const Message& message, const Relay::Options& o) {
+    if (!o.target && !routed(o)) return no_route;
+    if (message.sunk()) return Reply{451, "4.3.0", "The message went into a sink"};
+    try {
+        if (o.max_hops > 0 && message.headers("Received").size() >= o.max_hops) return too_many_hops;
+    } catch (const std::system_error&) {
+        return unreadable;
+    }
+    return std::nullopt;
 }
 
 std::vector<Group> grouped(const Relay::Options& o, const std::vector<Recipient>& to) {
@@ -51,19 +71,11 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
 Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Options& options) {
     check(options);
     message.custody().begin(to);
-    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", false});
+    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", false, false});
 
-    if (!options.target && !routed(options)) {
-        all(no_route, "");
-    } else if (message.sunk()) {
-        all({451, "4.3.0", "The message went into a sink"}, "");
-    } else if (options.max_hops > 0 && message.headers("Received").size() >= options.max_hops) {
-        all(too_many_hops, "");
-    } else if (options.target) {
-        deliver_to_target(from, to, message, options);
-    } else if (!to.empty()) {
-        deliver(from, to, message, options);
-    }
+    if (const auto refusal = refused(message, options)) all(*refusal, "");
+    else if (options.target) deliver_to_target(from, to, message, options);
+    else if (!to.empty()) deliver(from, to, message, options);
     settle(message);
 }
 
@@ -95,10 +107,16 @@ void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& 
         options.received ? received_field(message, our_name(options, message.trace().hostname)) : std::string();
     const auto wait = Shared::wait(content ? content->shared : nullptr, Clock::now() + options.total);
     std::vector<Reply> replies;
+    std::string trouble;
     try {
         replies = options.target->deliver(from, to, message, head, wait);
-    } catch (const std::exception&) {
-        // its text is for nobody outside
+        if (replies.size() != to.size()) trouble = "has another number of replies than of recipients";
+    } catch (const std::exception& e) {
+        trouble = e.what();
+    }
+    if (!trouble.empty() && content && content->shared) {
+        Event::Trouble event(nullptr, options.target->name() + ": " + trouble);
+        content->shared->pipeline.dispatch(typeid(Event::Trouble), event);
     }
     replies.resize(to.size(), {451, "4.3.0", "Delivery failed"});
     for (std::size_t i = 0; i < results_.size(); ++i) {
@@ -131,7 +149,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
             group.transfer->extend(end, origin.server);
         } else {
             group.transfer = make_transfer(options, group.destination, origin, end);
-            const bool alone = to.size() == 1 && !message.bare_line_ends();
+            const bool alone = to.size() == 1 && from.body != BodyType::binary_mime && !message.bare_line_ends();
             group.transfer->open(from, head.size() + message.size(), std::move(members), alone);
         }
         const auto& replies = group.transfer->replies();
@@ -157,17 +175,23 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
         group.members.clear();
     }
     // Who would have had it, but for the others. Nothing is positive here that was not sent.
+    const auto worst_one = std::ranges::find(results_, worst, &Result::reply);
+    const auto who = worst_one == results_.end() ? std::string() : worst_one->host;
     const Reply lost{451, "4.4.2", "Connection to the next hop lost"};
     for (const auto& group : groups)
         for (const auto i : group.members)
-            if (results_[i].delivered()) results_[i].reply = worst.positive() ? lost : worst;
+            if (results_[i].delivered()) {
+                results_[i].reply = worst.positive() ? lost : worst;
+                results_[i].held_back = true;
+                results_[i].host = who;
+            }
 }
 
 bool Relay::delivered() const { return std::ranges::all_of(results_, &Result::delivered); }
 
 void Relay::attach(Server& server, const Options& options) {
     check(options);
-    server.on<Event::Rcpt>([options](Event::Rcpt& e) {
+    server.on<Event::Rcpt>([options, shared = std::weak_ptr(server.shared_)](Event::Rcpt& e) {
         if (!e.reply.positive() || options.target) return;
         const auto& to = e.client.TO;
         if (options.one_domain && !to.empty() && !same_text(to.front().domain, e.recipient.domain)) {
@@ -180,7 +204,7 @@ void Relay::attach(Server& server, const Options& options) {
             auto& baggage = e.client.baggage();
             if (!std::any_cast<AheadPointer>(&baggage)) baggage = std::make_shared<Ahead>();
             const bool each = e.client.options().protocol == Protocol::lmtp;
-            const Origin origin{e.client.options().hostname, e.client.local(), nullptr, each};
+            const Origin origin{e.client.options().hostname, e.client.local(), shared.lock(), each};
             const auto& ahead = *std::any_cast<AheadPointer>(&baggage);
             e.reply = passed_on(ahead->ask(options, origin, e.client.FROM, e.recipient));
         } else if (options.host.empty() && options.resolver) {
@@ -195,12 +219,23 @@ void Relay::attach(Server& server, const Options& options) {
 
 Offer Relay::offered(const Options& options, Reply* failure) {
     check(options);
-    if (failure) *failure = options.host.empty() ? no_route : Reply();
+    Reply unused;
+    auto& why = failure ? *failure : unused;
+    why = no_route;
     if (options.host.empty()) return {};
-    Session session(Upstream::parse(options.host), our_name(options, ""), options.patience,
-                    Clock::now() + options.total);
-    if (session.failed() && failure) *failure = *session.failed();
-    return session.offer();
+    const auto end = Clock::now() + options.total;
+    const auto name = our_name(options, "");
+    auto walk = HostWalk::to(Upstream::parse(options.host),
+                             {options.resolver.get(), options.mx_port, name, {}, options.patience.lookup, end});
+    bool tried = false;
+    while (const auto upstream = walk.next()) {
+        const Session session(*upstream, name, options.patience, end);
+        why = session.failed().value_or(Reply());
+        if (why.positive()) return session.offer();
+        tried = true;
+    }
+    if (!tried) why = walk.failure();
+    return {};
 }
 
 }  // namespace Net::SMTP

@@ -35,28 +35,32 @@ public:
         // are taken at their word; null MX is 556 5.1.10, a domain that does not exist 550 5.1.2, and a DNS that does
         // not answer 451 4.4.3.
         std::shared_ptr<Resolver> resolver{};
-        std::uint16_t mx_port = 25;  // of hosts found by MX
+        std::uint16_t mx_port = 25;  // of hosts found by MX, and of address literals
         std::shared_ptr<Target> target{};
         std::string hostname{};  // what we call ourselves. Empty: as the message was received, else the system's name
         std::chrono::seconds total{240};  // for everything together; a sender waits for 600 (RFC 5321 4.5.3.2.6)
         Patience patience{};              // for each step
         bool received = true;             // adds a Received field (RFC 5321 4.4)
-        std::size_t max_hops = 100;       // Received fields of the message; from there on 554 5.4.6 (RFC 5321 6.3)
+        std::size_t max_hops = 100;       // Received fields of the message; from there on 554 5.4.6 (RFC 5321 6.3).
+                                          // 0: they are not counted
         bool partial = false;             // delivers to those who are accepted though others are refused. By LMTP it
                                           // is always so; by SMTP the sender then hears 451 and tries again for all
         bool at_rcpt = false;             // see attach()
         bool one_domain = false;          // see attach()
         std::size_t max_domains = 20;     // by MX, in one message: each has a connection. From there on 452 4.5.3
-        bool chunking = true;             // uses BDAT where it is offered (RFC 3030)
+        bool chunking = true;  // uses BDAT (RFC 3030) where it is offered. It has no "go on": a next hop that
+                               // answers twice, the second time late, could seem to take what it refuses;
+                               // without it BDAT is for binary texts only
         std::shared_ptr<SessionCache> sessions{};  // keeps connections for the next message; empty: one for each
     };
 
     struct Result {
         Recipient recipient;
-        Reply reply;            // the next hop's, or ours when it did not get that far
-        std::string host;       // who said it, or could not be reached (451 4.4.1): "192.0.2.1:25",
-                                // "mx.example.org[192.0.2.1]:25"; empty when there was nobody to ask
-        bool in_doubt = false;  // the end was sent and no answer came: the next hop may have the mail (RFC 1047)
+        Reply reply;             // the next hop's, or ours when it did not get that far
+        std::string host;        // who said it, or could not be reached (451 4.4.1): "192.0.2.1:25",
+                                 // "mx.example.org[192.0.2.1]:25"; empty when there was nobody to ask
+        bool in_doubt = false;   // the end was sent and no answer came: the next hop may have the mail (RFC 1047)
+        bool held_back = false;  // was accepted, but not sent to because of another, whose reply and host these are
         bool delivered() const { return reply.positive(); }
     };
 
@@ -66,10 +70,12 @@ public:
     // Without a route: 451 4.4.4 for everybody.
     Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message);
 
-    // One for each recipient, in their order. Who was accepted, but not delivered to because of another, has the worst
-    // of their replies. If some have the message and others don't, a sender who can hear only one answer (not by LMTP)
-    // hears 451 for it all, and Event::Trouble tells the program.
+    // One for each recipient, in their order. Who was accepted, but not sent to because of another, has the worst reply
+    // and is `held_back`. A second try by the program begins with client.reconsider(). If some have the message and
+    // others don't, a sender who can hear only one answer (not by LMTP) hears 451 for it all, and Event::Trouble tells
+    // the program.
     const std::vector<Result>& results() const { return results_; }
+    // Whether all of them are; so also when there are none.
     bool delivered() const;
 
     // For a server whose mail will be relayed with the same options. With `at_rcpt` the next hop is asked during each

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <exception>
 #include <iterator>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -19,6 +21,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t longest_line = 2048;  // RFC 5321 4.5.3.1.5 says 512; some say more
 constexpr int most_lines = 128;
+constexpr std::size_t most_waste = 64 * 1024;  // of a line that is too long is heard; then it is enough
+constexpr std::size_t most_text = 4096;        // each recipient may have a reply of its own
 constexpr std::size_t piece = 64 * 1024;
 // RFC 2920 3.1: whoever sends more than fits, while nobody reads the replies, may wait for ever.
 constexpr std::size_t largest_group = 100;
@@ -32,6 +36,22 @@ bool mailbox(const Address& a) {
 }
 
 }  // namespace
+
+// Between a command and its reply: an exception that ends it ends the connection too, since whatever is said next
+// would be heard as something else.
+class Session::Dialogue {
+public:
+    explicit Dialogue(Connection& connection) : connection_(connection) {}
+    ~Dialogue() {
+        if (std::uncaught_exceptions() > before_) connection_.close();
+    }
+    Dialogue(const Dialogue&) = delete;
+    Dialogue& operator=(const Dialogue&) = delete;
+
+private:
+    Connection& connection_;
+    const int before_ = std::uncaught_exceptions();
+};
 
 Upstream Upstream::parse(std::string_view text) {
     auto rest = text;
@@ -49,7 +69,8 @@ Upstream Upstream::parse(std::string_view text) {
     } catch (const std::invalid_argument& e) {
         throw std::invalid_argument("no next hop: " + std::string(text) + " (" + e.what() + ')');
     }
-    if (out.endpoint.host.empty()) throw std::invalid_argument("no next hop: " + std::string(text));
+    if (out.endpoint.host.empty() || (!out.endpoint.local() && out.endpoint.port == 0))
+        throw std::invalid_argument("no next hop: " + std::string(text));
     if (lmtp && out.endpoint.port == 25) throw std::invalid_argument("LMTP is not for port 25: " + std::string(text));
     return out;
 }
@@ -57,6 +78,8 @@ Upstream Upstream::parse(std::string_view text) {
 Session::Session(const Upstream& host, const std::string& hostname, const Patience& patience, Deadline end,
                  std::shared_ptr<Shared> server)
     : host_(host), name_(host.str()), hostname_(hostname), patience_(patience), end_(end), owner_(getpid()) {
+    if (hostname.empty() || !std::ranges::all_of(hostname, [](unsigned char c) { return c > 32 && c != 127; }))
+        throw std::invalid_argument("Session: hostname: " + hostname);
     try {
         connection_ = Connection::connect(host.endpoint, Shared::wait(server, until(patience.connect)));
     } catch (const std::exception& e) {
@@ -64,9 +87,9 @@ Session::Session(const Upstream& host, const std::string& hostname, const Patien
         return;
     }
     connection_.shared = std::move(server);
-    const auto greeting = read_reply(until(patience.greeting));
+    const auto greeting = read_reply(until(patience.greeting), About::connection);
+    reached_ = !failure_ || greeting.code == 421;
     if (failure_) return;
-    reached_ = true;
     if (greeting.code != 220) {
         fail(greeting.permanent() || greeting.temporary()
                  ? greeting
@@ -77,8 +100,14 @@ Session::Session(const Upstream& host, const std::string& hostname, const Patien
 }
 
 Session::~Session() {
-    if (getpid() == owner_) quit();
+    try {
+        quit();
+    } catch (const std::bad_alloc&) {
+        // then without a word
+    }
 }
+
+bool Session::alive() const { return !failure_ && connection_ && getpid() == owner_; }
 
 void Session::extend(Deadline end, std::shared_ptr<Shared> server) {
     end_ = end;
@@ -124,18 +153,18 @@ Deadline Session::until(std::chrono::seconds patience) const { return std::min(C
 
 // What ends the session is also what is answered from now on.
 Reply Session::fail(Reply reply) {
+    connection_.close();
     if (reply.code < 400 || reply.code > 599) reply = {451, "4.5.0", name_ + " said " + reply.str()};
     if (!failure_) failure_ = reply;
-    connection_.close();
     return reply;
 }
 
-Reply Session::read_reply(Deadline deadline, bool go_on) {
+Reply Session::read_reply(Deadline deadline, About about) {
     if (failure_) return *failure_;
     Reply reply{0, "", ""};
     for (int lines = 0; lines < most_lines; ++lines) {
         std::string_view line;
-        const auto got = connection_.read_line(line, longest_line, deadline, true);
+        const auto got = connection_.read_line(line, longest_line, deadline, true, false, most_waste);
         if (got == Connection::Got::timeout) return fail({451, "4.4.2", name_ + " did not answer in time"});
         if (got == Connection::Got::too_long) return fail({451, "4.5.0", name_ + " sent a line that is too long"});
         if (got != Connection::Got::data) return fail({451, "4.4.2", "Connection to " + name_ + " lost"});
@@ -156,27 +185,33 @@ Reply Session::read_reply(Deadline deadline, bool go_on) {
             reply.status[0] = line[0];  // RFC 2034 4: the class is the code's; who contradicts himself means the code
             text.remove_prefix(std::min(blank + 1, text.size()));
         }
-        if (lines > 0) reply.text += '\n';
-        const auto clean = [](unsigned char c) { return c < 32 || c == 127 ? ' ' : char(c); };
-        std::ranges::transform(text, std::back_inserter(reply.text), clean);
+        if (reply.text.size() + text.size() < most_text) {
+            if (lines > 0) reply.text += '\n';
+            const auto clean = [](unsigned char c) { return c < 32 || c == 127 ? ' ' : char(c); };
+            std::ranges::transform(text, std::back_inserter(reply.text), clean);
+        }
         if (!last) continue;
         if (code == 421) fail(reply);
-        // 354 says go on; nothing but DATA has anything to go on with.
-        if (code >= 300 && code < 400 && !(go_on && code == 354)) return fail(reply);
+        // 354 says go on; nothing but DATA has anything to go on with. 22x is about the connection (RFC 5321 4.2.1):
+        // who says goodbye has not taken a mail.
+        const bool go_on = about == About::text && code == 354;
+        if ((code / 100 == 3 && !go_on) || (code / 10 == 22 && about != About::connection)) return fail(reply);
         return reply;
     }
     return fail({451, "4.5.0", name_ + " sent a reply without an end"});
 }
 
-Reply Session::command(const std::string& line, std::chrono::seconds patience, bool go_on) {
+Reply Session::command(const std::string& line, std::chrono::seconds patience, About about) {
+    const Dialogue dialogue(connection_);
     if (failure_ || out_of_step()) return *failure_;
     connection_.out().append(line).append("\r\n");
-    return read_reply(until(patience), go_on);
+    return read_reply(until(patience), about);
 }
 
 // Who answers before he is asked can't be understood any more: the next reply may be to anything.
 bool Session::out_of_step() {
     if (!connection_.readable()) return false;
+    connection_.out().clear();  // he may not read any more
     const auto reply = read_reply(until(std::chrono::seconds(1)));
     if (!failure_) fail(reply.positive() ? Reply{451, "4.5.0", name_ + " answers before it is asked"} : reply);
     return true;
@@ -196,7 +231,7 @@ std::optional<Reply> Session::unsendable(const Sender& from) const {
 }
 
 std::optional<Reply> Session::unsendable(const Recipient& to) const {
-    if (!mailbox(to)) return Reply{553, "5.1.3", "The recipient is not a mailbox"};
+    if (to.null() || !mailbox(to)) return Reply{553, "5.1.3", "The recipient is not a mailbox"};
     if (to.utf8() && !utf8_) return Reply{553, "5.6.7", "UTF-8 in an address needs SMTPUTF8"};
     return std::nullopt;
 }
@@ -223,6 +258,7 @@ std::string Session::rcpt_line(const Recipient& to) const {
 
 Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to, std::vector<Reply>& replies,
                     bool and_data) {
+    const Dialogue dialogue(connection_);
     replies.clear();
     accepted_ = 0;
     ++mails_;
@@ -256,8 +292,9 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
             if (replies.back().positive()) ++accepted_;
         }
         if (and_data && !failure_) {
-            go_ = read_reply(until(patience_.data), true);
+            go_ = read_reply(until(patience_.data), About::text);
             if (accepted_ == 0 || !reply->positive()) no_text_follows();
+            else if (go_->positive() && go_->code != 354) fail(*go_);  // it was said to something else
         }
         if (!reply->positive()) {
             replies.clear();
@@ -295,7 +332,8 @@ bool Session::send_text(const std::string& head, const Message& message) {
         }
         offset += part.size();
         append_stuffed(out, part, at_start);
-        if (out.size() >= piece && offset < message.size() && !connection_.flush(until(patience_.block))) return false;
+        const bool full = out.size() >= piece && offset < message.size();
+        if (full && (out_of_step() || !connection_.flush(until(patience_.block)))) return false;
     }
     if (!at_start) out += "\r\n";  // RFC 5321 4.1.1.4: the last line has its CRLF before the dot
     return true;
@@ -311,7 +349,7 @@ bool Session::send_chunk(const std::string& head, const Message& message) {
         if (message.spooled()) part = {buffer.data(), message.read(offset, buffer.data(), buffer.size())};
         offset += part.size();
         // The last octet is the end here: whoever waits is asked before it goes.
-        if (offset == message.size() && !message.sender_present()) return false;
+        if (out_of_step() || (offset == message.size() && !message.sender_present())) return false;
         if (part.size() < piece) {
             out.append(part);
             if (!connection_.flush(until(patience_.block))) return false;
@@ -337,13 +375,17 @@ std::vector<Outcome> Session::end_replies() {
     return out;
 }
 
-std::vector<Outcome> Session::all(const Reply& reply) const { return std::vector<Outcome>(accepted_, {reply}); }
+std::vector<Outcome> Session::all(const Reply& reply, bool in_doubt) const {
+    return std::vector<Outcome>(accepted_, {reply, in_doubt});
+}
 
 std::vector<Outcome> Session::data(const std::string& head, const Message& message, bool chunked) {
     const Reply gone{451, "4.4.2", "The sender has gone before the end"};
     const Reply lost{451, "4.4.2", "Connection to " + name_ + " lost while sending the message"};
     if (failure_) return all(*failure_);
     const bool binary = body_ == BodyType::binary_mime;
+    const Dialogue dialogue(connection_);
+    bool ended = false;
     try {
         // What stands between the commands and the text must not be let in, whichever way it goes.
         if (!binary && message.bare_line_ends()) {
@@ -353,21 +395,28 @@ std::vector<Outcome> Session::data(const std::string& head, const Message& messa
         }
         if (!go_ && (binary || (chunked && offer_.extensions.chunking))) {
             if (out_of_step()) return all(*failure_);
-            if (!send_chunk(head, message)) return all(fail(message.sender_present() ? lost : gone));
-            return end_replies();
+            if (!send_chunk(head, message))
+                return all(failure_ ? *failure_ : fail(message.sender_present() ? lost : gone));
+            ended = true;
+            const auto outcomes = end_replies();
+            // Servers are known that refuse a chunk and run its octets as commands: what they say next is to those.
+            if (std::ranges::none_of(outcomes, &Reply::positive, &Outcome::reply)) leave();
+            return outcomes;
         }
-        const auto go = go_ ? *std::exchange(go_, std::nullopt) : command("DATA", patience_.data, true);
+        const auto go = go_ ? *std::exchange(go_, std::nullopt) : command("DATA", patience_.data, About::text);
         if (go.code != 354) return all(go.positive() ? fail(go) : go);
-        if (!send_text(head, message)) return all(fail(lost));
+        if (!send_text(head, message)) return all(failure_ ? *failure_ : fail(lost));
         if (!message.sender_present()) return all(fail(gone));
         if (out_of_step()) return all(*failure_);
         connection_.out() += ".\r\n";
         // What our own system did not take can't have arrived.
         if (!connection_.flush(until(patience_.block))) return all(fail(lost));
+        ended = true;
         return end_replies();
-    } catch (
-        const std::exception& e) {  // our own copy could not be read: the half that has gone must not become a mail
-        return all(fail({451, "4.3.0", e.what()}));
+    } catch (const std::exception&) {
+        // Our own copy could not be read, or there is no memory: the half that has gone must not become a mail.
+        connection_.close();
+        return all(fail({451, "4.3.0", "The message could not be sent"}), ended);
     }
 }
 
@@ -379,20 +428,24 @@ void Session::no_text_follows() {
 
 void Session::reset() {
     no_text_follows();
-    if (alive()) command("RSET", patience_.quit);
+    if (alive() && !command("RSET", patience_.quit).positive()) leave();
 }
 
 void Session::quit() {
     no_text_follows();
-    if (alive()) command("QUIT", patience_.quit);
+    if (alive()) command("QUIT", patience_.quit, About::connection);
     connection_.close();
 }
 
-void Session::leave() {
+void Session::leave() noexcept {
     no_text_follows();
-    if (alive()) {
-        connection_.out() += "QUIT\r\n";
-        connection_.flush(Clock::now());
+    try {
+        if (alive()) {
+            connection_.out() += "QUIT\r\n";
+            connection_.flush(Clock::now());
+        }
+    } catch (const std::bad_alloc&) {
+        // then without a word
     }
     connection_.close();
 }

@@ -57,21 +57,22 @@ struct Outcome {
 
 // A dialogue with one host. Never throws for what the host does: its replies come back as they are, cleaned of
 // controls, and what goes wrong comes back as a reply of ours (451 4.4.x). After that, and after 421, failed() holds.
-// What it reads is bounded: 2 KiB a line, 128 lines a reply. One thread at a time.
+// What it reads is bounded: 2 KiB a line, 128 lines a reply; of those the first 4 KiB are kept, in whole lines. Whoever
+// leaves it by an exception leaves the connection closed. One thread at a time; a copy of the process says nothing.
 class Session {
 public:
     // Connects, hears the greeting, says EHLO (LHLO) or, if that is not known there, HELO. `end` is the end of all
-    // patience; with `server` the end of its drain is, too.
+    // patience; with `server` the end of its drain is, too. std::invalid_argument for a `hostname` that is no word.
     Session(const Upstream& host, const std::string& hostname, const Patience&, Deadline end,
             std::shared_ptr<Shared> server = nullptr);
-    // Says QUIT; in a process other than the one that made it, it only closes.
+    // Says QUIT.
     ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
     // Why no more mail can be sent here.
     const std::optional<Reply>& failed() const { return failure_; }
-    // Whether it broke before any host's word: nobody was reached, or not in time.
+    // Whether a host has greeted, or refused to.
     bool reached() const { return reached_; }
     const Offer& offer() const { return offer_; }
     const Upstream& host() const { return host_; }
@@ -80,8 +81,8 @@ public:
     std::size_t mails() const { return mails_; }
     // For another message: a new end of all patience, and the server that it came through.
     void extend(Deadline end, std::shared_ptr<Shared> server);
-    // Whether another command can be sent; and, between messages, whether nothing came that nobody asked for.
-    bool alive() const { return !failure_ && connection_; }
+    // Whether another command can be sent; and, when no reply is due, whether nothing came that nobody asked for.
+    bool alive() const;
     bool quiet() const { return alive() && !connection_.readable(); }
 
     // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive
@@ -96,23 +97,27 @@ public:
     // The text, with `head` in front of it: by BDAT where that is offered and `chunked`, or it is binary; else by
     // DATA. An outcome for each recipient that was accepted, in their order; by SMTP all are the same. A lone CR or LF
     // in a text is refused: 5.6.0. Before the end is sent the message is asked whether its sender still waits; if not,
-    // the connection is cut before the end, and the next hop has nothing.
+    // the connection is cut before the end, and the next hop has nothing. Nor has it what we can't read (4.3.0), or
+    // what it answers before its end.
     std::vector<Outcome> data(const std::string& head, const Message&, bool chunked);
 
-    // Gives up the transaction, or the connection. Both are polite and short.
+    // Gives up the transaction, or the connection. Both are polite and short. Who does not know RSET is left.
     void reset();
     void quit();
     // QUIT without waiting for its reply.
-    void leave();
+    void leave() noexcept;
 
 private:
-    Reply command(const std::string& line, std::chrono::seconds patience, bool go_on = false);
-    Reply read_reply(Deadline, bool go_on = false);
+    class Dialogue;
+    // What a reply may speak of: 354 is the answer to DATA only, and 22x that of greeting and QUIT.
+    enum class About { command, connection, text };
+    Reply command(const std::string& line, std::chrono::seconds patience, About about = About::command);
+    Reply read_reply(Deadline, About about = About::command);
     Reply fail(Reply);
     bool out_of_step();
     void no_text_follows();
     std::vector<Outcome> end_replies();
-    std::vector<Outcome> all(const Reply&) const;
+    std::vector<Outcome> all(const Reply&, bool in_doubt = false) const;
     bool send_text(const std::string& head, const Message&);
     bool send_chunk(const std::string& head, const Message&);
     void hello(const std::string& hostname, const Patience&);

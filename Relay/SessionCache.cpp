@@ -10,14 +10,17 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::chrono::hours longest_keep(24);
+
 bool same(const Session& session, const Upstream& host, const std::string& hostname) {
     return session.host().endpoint == host.endpoint && session.host().protocol == host.protocol &&
-           session.hostname() == hostname;
+           session.host().name == host.name && session.hostname() == hostname;
 }
 
 }  // namespace
 
-SessionCache::SessionCache(const Limits& limits) : limits_(limits), owner_(getpid()) {}
+SessionCache::SessionCache(const Limits& limits)
+    : limits_{limits.idle, std::min<std::chrono::seconds>(limits.keep, longest_keep), limits.mails}, owner_(getpid()) {}
 
 SessionCache::~SessionCache() {
     if (getpid() != owner_) return;  // sessions look at the pid too
@@ -34,7 +37,7 @@ std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::str
     if (getpid() != owner_) return nullptr;
     std::list<Idle> dropped;
     std::unique_ptr<Session> found;
-    while (!found) {
+    for (;;) {
         {
             std::lock_guard lock(mutex_);
             drop_expired(dropped);
@@ -44,7 +47,9 @@ std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::str
             found = std::move(at->session);
             idle_.erase(std::next(at).base());
         }
-        if (!found->quiet()) found.reset();  // its host has ended it meanwhile
+        if (found->quiet()) break;
+        found->leave();  // its host has ended it meanwhile
+        found.reset();
     }
     for (auto& idle : dropped) idle.session->leave();
     return found;
@@ -54,16 +59,18 @@ void SessionCache::put(std::unique_ptr<Session> session) {
     if (!session || getpid() != owner_) return;
     if (session->mails() >= limits_.mails || !session->alive()) return session->leave();
     session->extend(Deadline::max(), nullptr);
-    std::list<Idle> dropped;
+    std::list<Idle> dropped, kept;
+    kept.push_back({std::move(session), Clock::now() + limits_.keep});
     {
         std::lock_guard lock(mutex_);
-        idle_.push_back({std::move(session), Clock::now() + limits_.keep});
+        idle_.splice(idle_.end(), kept);
         drop_expired(dropped);
     }
     for (auto& idle : dropped) idle.session->leave();
 }
 
 std::size_t SessionCache::idle() const {
+    if (getpid() != owner_) return 0;
     std::lock_guard lock(mutex_);
     return idle_.size();
 }

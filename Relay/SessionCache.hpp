@@ -14,7 +14,8 @@ namespace Net::SMTP {
 // Give one to several Relays (Relay::Options::sessions), of any number of threads: a delivery takes a connection that
 // is open to its next hop, or makes one, and puts it back when it went well. What has been idle for too long, or was
 // closed by the other side, is not used again; it is closed when somebody takes or puts back, since nothing runs in
-// between. In a process other than the one that made it, it is empty and keeps nothing.
+// between. It keeps the patience of whoever opened it. In a process other than the one that made it, it is empty and
+// keeps nothing. Nothing here waits for a host.
 class SessionCache {
 public:
     struct Limits {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "../Server/Shared.hpp"
+
 namespace Net::SMTP {
 
 namespace {
@@ -15,10 +17,12 @@ Transfer::~Transfer() { close(); }
 void Transfer::extend(Deadline end, std::shared_ptr<Shared> server) {
     settings_.end = end;
     settings_.server = server;
+    walk_.extend(Shared::wait(server, end));
     if (session_) session_->extend(end, std::move(server));
 }
 
 bool Transfer::ready() const { return open_ && session_ && session_->alive(); }
+bool Transfer::still_ready() const { return open_ && session_ && session_->quiet(); }
 
 void Transfer::refused(const Reply& reply, bool by_host) {
     if (answered_ && !by_host) return;
@@ -58,10 +62,12 @@ Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
     // refusal would run them.
     and_data = and_data && !(settings_.chunking && session_->offer().extensions.chunking);
     auto mail = session_->mail(from_, size_, to, replies, and_data);
-    if (session_->failed() && reused_) {
-        // It had grown old. Nothing was sent that counts: the same host once more, on a connection of its own.
+    if (reused_ && (session_->failed() || !mail.positive())) {
+        // It had grown old, or has had enough mails. Nothing was sent that counts: the same host once more, on a
+        // connection of its own.
         const auto upstream = session_->host();
         reused_ = false;
+        session_->leave();
         session_ = std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end,
                                              settings_.server);
         mail = session_->mail(from_, size_, to, replies, and_data);
@@ -70,7 +76,8 @@ Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
     if (!mail.positive() || session_->failed()) {
         const auto said = session_->failed() ? *session_->failed() : mail;
         refused(said, true);
-        leave();
+        open_ = true;  // of recipients that were taken all the same, RSET frees the next mail
+        close();
         return said.permanent() ? Said::never : Said::later;
     }
     answered_ = open_ = true;
@@ -148,12 +155,9 @@ std::vector<Outcome> Transfer::text(const std::string& head, const Message& mess
     const auto accepted = session_->data(head, message, settings_.chunking);
     std::vector<Outcome> all;
     auto next = accepted.begin();
-    for (const auto& reply : replies_)
-        all.push_back(reply.positive() && next != accepted.end() ? *next++ : Outcome{reply});
-    open_ = false;
-    const auto taken = [](const Outcome& o) { return o.reply.positive(); };
-    if (std::ranges::none_of(accepted, taken)) session_->reset();
-    leave();
+    for (const auto& reply : replies_) all.push_back(reply.positive() ? *next++ : Outcome{reply});
+    open_ = std::ranges::none_of(accepted, &Reply::positive, &Outcome::reply);
+    close();
     return all;
 }
 
@@ -176,14 +180,16 @@ std::vector<Outcome> Transfer::send(const std::string& head, const Message& mess
     return outcomes;
 }
 
-void Transfer::close() {
-    if (session_ && open_) session_->reset();
+void Transfer::close() noexcept {
+    try {
+        if (session_ && settings_.cache) {
+            if (open_) session_->reset();
+            settings_.cache->put(std::move(session_));
+        }
+    } catch (const std::bad_alloc&) {
+        // to keep it is a favour
+    }
     open_ = false;
-    leave();
-}
-
-void Transfer::leave() {
-    if (settings_.cache && session_ && session_->alive()) settings_.cache->put(std::move(session_));
     session_.reset();
 }
 

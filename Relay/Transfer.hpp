@@ -40,8 +40,9 @@ public:
 
     const std::vector<Recipient>& to() const { return to_; }
     const std::vector<Reply>& replies() const { return replies_; }
-    // Whether a host has accepted them and waits for the text.
+    // Whether a host has accepted them and waits for the text; and whether it seems to wait still.
     bool ready() const;
+    bool still_ready() const;
     // Who said what replies() hold; "" when nobody could be asked.
     const std::string& host() const { return host_; }
 
@@ -53,7 +54,7 @@ public:
     std::vector<Outcome> send(const std::string& head, const Message& message);
 
     // Ends the transaction: the connection is kept for others, or closed.
-    void close();
+    void close() noexcept;
 
 private:
     enum class Said { yes, later, never };
@@ -61,7 +62,6 @@ private:
     Said ask(std::span<const Recipient> to, bool and_data);
     std::vector<Outcome> text(const std::string& head, const Message&);
     void refused(const Reply& reply, bool by_host);
-    void leave();
 
     HostWalk walk_;
     Settings settings_;

@@ -225,7 +225,7 @@ void Connection::room() {
 }
 
 Connection::Got Connection::read_line(std::string_view& line, std::size_t limit, Deadline deadline, bool lf,
-                                      bool heed_stop) {
+                                      bool heed_stop, std::size_t waste) {
     std::size_t scanned = 0;  // octets of the buffer known to hold no line end
     bool too_long = false;
     for (;;) {
@@ -250,6 +250,8 @@ Connection::Got Connection::read_line(std::string_view& line, std::size_t limit,
             const std::size_t keep = have > 0 && begin[have - 1] == '\r' ? 1 : 0;
             begin_ = end_ - keep;
             scanned = 0;
+            if (have - keep > waste) return Got::too_long;
+            waste -= have - keep;
         }
         if (!flush(deadline)) return Got::end;
         room();

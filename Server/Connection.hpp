@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -48,8 +49,10 @@ public:
     };
 
     // One line without its CRLF; `line` is a view into the buffer, good until the next call. Only CRLF ends a line, or,
-    // with `lf`, LF too. Not more than `limit` octets are buffered.
-    Got read_line(std::string_view& line, std::size_t limit, Deadline, bool lf = false, bool idle = false);
+    // with `lf`, LF too. Not more than `limit` octets are buffered. Of a line that is too long `waste` octets are read
+    // away at most; then the rest of it is still to come.
+    Got read_line(std::string_view& line, std::size_t limit, Deadline, bool lf = false, bool idle = false,
+                  std::size_t waste = SIZE_MAX);
 
     // Up to `size` octets into `to`, at least one: what is buffered, else what comes next, straight from the socket.
     Got receive(char* to, std::size_t size, std::size_t& got, Deadline);

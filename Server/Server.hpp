@@ -107,6 +107,7 @@ public:
     }
 
 private:
+    friend Relay;  // attach(): the drain ends its waits
     struct Socket {
         int fd = -1;
         bool ours = true;  // we made it, so we may shut it down

@@ -295,13 +295,19 @@ TEST_CASE("pipe: it delivers where the standard descriptors are closed") {
         alarm(60);
         for (int fd = 0; fd < 3; ++fd) close(fd);
         const auto to = recipient("you");
-        const auto reply = script.pipe.deliver(sender, std::span(&to, 1), small, head, ample()).front();
-        _exit(reply.text == "Delivered: said" ? 0 : 1);
+        bool open = false;
+        // What somebody here says meanwhile must not get into the mail.
+        const Wait wait(Deadline::max(), [&] {
+            for (int fd = 0; fd < 3; ++fd) open |= write(fd, "x", 1) >= 0 || errno != EBADF;
+            return false;
+        });
+        const auto reply = script.pipe.deliver(sender, std::span(&to, 1), Message(octets(200'000, "y")), head, wait);
+        _exit(reply.front().text == "Delivered: said" && !open ? 0 : 1);
     }
     int status = -1;
     CHECK(waitpid(pid, &status, 0) == pid);
     CHECK(status == 0);
-    CHECK(script.text("got") == with_lf(front) + "Subject: hi\n\nline\n");
+    CHECK(script.text("got") == with_lf(front) + std::string(200'000, 'y'));
 }
 
 // ---- what its end means ----
@@ -489,22 +495,24 @@ TEST_CASE("pipe: no more than 512 octets of it, and no half of a character") {
 }
 
 TEST_CASE("pipe: a flood of output is read and thrown away") {
-    Script script("head -c 50000000 /dev/zero; cat >$d/got; exit 0");
     const auto text = octets(1'000'000, "x");
-    const auto reply = deliver(script.pipe, Message(text));
-    CHECK(reply.positive());
-    CHECK(reply.text == "Delivered: " + std::string(512, '?'));
-    CHECK(script.text("got").ends_with(text));
+    for (const std::string flood : {"head -c 50000000 /dev/zero", "yes | head -c 50000000"}) {
+        CAPTURE(flood);
+        Script script(flood + "; cat >$d/got; exit 0");
+        const auto reply = deliver(script.pipe, Message(text));
+        CHECK(reply.positive());
+        CHECK(reply.text == "Delivered: " + (flood[0] == 'y' ? "y" : std::string(512, '?')));
+        CHECK(script.text("got").ends_with(text));
+    }
 }
 
 // ---- time ----
 
 TEST_CASE("pipe: nothing runs when the time is over before") {
     Script script("touch $d/ran");
-    const auto reply = deliver(script.pipe, small, Wait(Clock::now()));
-    CHECK(reply.code == 451);
-    CHECK(reply.status == "4.4.7");
-    CHECK(deliver(script.pipe, small, Wait(Deadline::max(), [] { return true; })).status == "4.4.7");
+    const Reply late{451, "4.4.7", "There was no time left for the command"};
+    CHECK(deliver(script.pipe, small, Wait(Clock::now())) == late);
+    CHECK(deliver(script.pipe, small, Wait(Deadline::max(), [] { return true; })) == late);
     CHECK_FALSE(script.holds("ran"));
 }
 
@@ -528,6 +536,20 @@ TEST_CASE("pipe: a command that never ends is ended at its deadline, or at that 
     CHECK(Clock::now() - start >= 500ms);
     CHECK(Clock::now() - start < patience);
     CHECK(childless());
+}
+
+TEST_CASE("pipe: a command that has ended in time is not too late") {
+    Script script("cat >/dev/null; echo $$ >$d/pid; touch $d/ready; until [ -e $d/go ]; do sleep 0.02; done");
+    bool ended = false;
+    const Wait wait(Clock::now() + 60s, [&] {
+        if (ended) return true;
+        if (!script.holds("ready")) return false;
+        std::ofstream(script / "go");
+        ended = script.ends("pid");
+        return false;
+    });
+    CHECK(deliver(script.pipe, small, wait) == delivered);
+    CHECK(ended);
 }
 
 TEST_CASE("pipe: a command is ended when the delivery is called off, and the next ones do not run") {
@@ -615,7 +637,7 @@ TEST_CASE("pipe: a question that throws ends the command") {
 
 TEST_CASE("pipe: a message that went into a sink is 451, and nothing runs") {
     Script script("touch $d/ran");
-    CHECK(deliver(script.pipe, sunk()).code == 451);
+    for (std::size_t size : {0, 5}) CHECK(deliver(script.pipe, sunk(size)).code == 451);
     CHECK_FALSE(script.holds("ran"));
 }
 

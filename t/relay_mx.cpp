@@ -314,7 +314,11 @@ TEST_CASE("all or nothing holds over several domains: everybody is asked before 
     const Relay relay(Sender("a@b"), recipients({"one@d.example", "bad@e.example", "x@e.example"}), text,
                       net.options());
     CHECK(!relay.delivered());
-    for (const auto& r : relay.results()) CHECK(r.reply.str() == "550 5.1.1 no such user");
+    for (const auto& r : relay.results()) {
+        CHECK(r.reply.str() == "550 5.1.1 no such user");
+        CHECK(r.host.starts_with("e.example["));
+        CHECK(r.held_back == (r.recipient.local != "bad"));
+    }
     CHECK(net.mails() == Counts{0, 0});
 
     auto o = net.options();

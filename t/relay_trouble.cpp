@@ -99,6 +99,14 @@ TEST_CASE("what a next hop says is clean in the result") {
     CHECK(relay.results()[0].reply.str() == "550 5.7.1 a b c [2J ");
 }
 
+TEST_CASE("a next hop's line without an end is not heard for long") {
+    NextHop hop(Manners{{"MAIL", "LONG"}});
+    const auto began = Clock::now();
+    const Relay relay(Sender("a@b"), recipients({"c@d"}), text, via(hop));
+    CHECK(relay.results()[0].reply.str().starts_with("451 4.5.0"));
+    CHECK(Clock::now() - began < 5s);  // its patience is 10 s
+}
+
 TEST_CASE("354 says go on, and nothing but DATA has anything to go on with") {
     for (const std::string state : {"", "EHLO", "MAIL", "RCPT", "."}) {
         CAPTURE(state);

@@ -56,11 +56,11 @@ inline Message damaged(std::size_t size, std::size_t there) {
     return Message(content);
 }
 
-// A message that went into a sink.
-inline Message sunk() {
+// A message of so many octets that went into a sink.
+inline Message sunk(std::size_t size) {
     auto content = std::make_shared<Content>(nullptr);
     content->sunk = true;
-    content->size = 5;
+    content->size = size;
     return Message(content);
 }
 
