@@ -11,7 +11,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -84,20 +83,20 @@ std::vector<SocketAddress> look_up(const Endpoint& e, const Wait& wait) {
         std::condition_variable there;
         bool given = false;
         std::vector<SocketAddress> addresses;
-        std::exception_ptr failure;
+        std::string failure;
     };
     const auto answer = std::make_shared<Answer>();
     std::thread([answer, e] {
         std::vector<SocketAddress> found;
-        std::exception_ptr failure;
+        std::string failure;
         try {
             found = resolve(e, false);
-        } catch (...) {
-            failure = std::current_exception();
+        } catch (const std::exception& error) {
+            failure = error.what();
         }
         std::lock_guard lock(answer->mutex);
         answer->addresses = std::move(found);
-        answer->failure = failure;
+        answer->failure = std::move(failure);
         answer->given = true;
         answer->there.notify_all();
     }).detach();
@@ -106,7 +105,7 @@ std::vector<SocketAddress> look_up(const Endpoint& e, const Wait& wait) {
         if (wait.over()) throw std::system_error(ETIMEDOUT, std::generic_category(), "look up " + e.str());
         answer->there.wait_until(lock, wait.look());
     }
-    if (answer->failure) std::rethrow_exception(answer->failure);
+    if (!answer->failure.empty()) throw std::runtime_error(answer->failure);
     return answer->addresses;
 }
 
