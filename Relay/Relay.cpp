@@ -116,7 +116,11 @@ void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& 
     }
     if (!trouble.empty() && content && content->shared) {
         Event::Trouble event(nullptr, options.target->name() + ": " + trouble);
-        content->shared->pipeline.dispatch(typeid(Event::Trouble), event);
+        try {
+            content->shared->pipeline.dispatch(typeid(Event::Trouble), event);
+        } catch (...) {
+            // Who stumbles while hearing of trouble has nobody left to tell.
+        }
     }
     replies.resize(to.size(), {451, "4.3.0", "Delivery failed"});
     for (std::size_t i = 0; i < results_.size(); ++i) {
