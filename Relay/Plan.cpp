@@ -37,6 +37,7 @@ std::string our_name(const Relay::Options& o, const std::string& received_by) {
 
 Reply passed_on(Reply reply) {
     if (reply.code == 421) reply.code = 451;
+    if ((reply.code >= 500 && reply.code <= 504) || reply.code == 555) reply.code = 550;
     return reply;
 }
 

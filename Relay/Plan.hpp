@@ -27,7 +27,9 @@ std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string
                                         Deadline end);
 // What we call ourselves.
 std::string our_name(const Relay::Options&, const std::string& received_by);
-// 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we do not.
+// As our client may hear it. 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we
+// do not. What is wrong with our commands (500 to 504, 555) is not wrong with the client's, nor to be counted against
+// him.
 Reply passed_on(Reply);
 
 // Recipients of one destination and the transaction for them.

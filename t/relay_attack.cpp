@@ -699,11 +699,11 @@ TEST_CASE("times without an end are refused or cut, not overflowed") {
 
 TEST_CASE("a name of ours that would be two commands is the program's mistake") {
     ScriptedServer hop(offering(plain));
-    const auto hello = [&](const std::string& hostname) {
+    const auto greeted_as = [&](const std::string& hostname) {
         Session(Upstream::parse(hop.address()), hostname, {}, Clock::now() + 20s);
     };
     for (const std::string hostname : {"me\r\nMAIL FROM:<evil@x>", "me\n", "m e", "\x7f", ""})
-        CHECK_THROWS_AS(hello(hostname), std::invalid_argument);
+        CHECK_THROWS_AS(greeted_as(hostname), std::invalid_argument);
     CHECK(hop.conversations().empty());
 }
 
@@ -775,6 +775,35 @@ TEST_CASE("with at_rcpt what the program changes goes out, not what was asked ab
         }
         CHECK(delivered == n);
     }
+}
+
+TEST_CASE("with at_rcpt a next hop that finds fault with our commands does not get the client counted out") {
+    ScriptedServer hop(offering(plain));
+    hop.reply_to("RCPT TO:<bad@", {501, "5.1.3", "Bad address"});
+    auto o = over(hop);
+    o.at_rcpt = true;
+    auto setup = asking(o);
+    setup.options.max_errors = 2;
+    std::string script = hello + "C: MAIL FROM:<a@b>\nS: 250\n";
+    for (int i = 0; i < 5; ++i) script += "C: RCPT TO:<bad@d>\nS: 550 5.1.3 Bad address\n";
+    dialogue(script + "C: RCPT TO:<c@d>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250\nC: QUIT\nS: 221", setup);
+    CHECK(whole(hop).size() == 1);
+}
+
+TEST_CASE("a kept connection that takes the text and says nothing is in doubt, and not tried again") {
+    for (const auto& act : {Act::close(), Act::reset(), Act::raw("250 2.0.0 tak").then(Act::close())})
+        for (const auto& to : {one, two}) {
+            ScriptedServer hop(offering(plain));
+            hop.on({.command = ".", .nth = 2}, act);
+            const auto o = over(hop, std::make_shared<SessionCache>());
+            CHECK(send(o, to)[0].delivered());
+            for (const auto& r : send(o, to)) {
+                CHECK(r.reply.temporary());
+                CHECK(r.in_doubt);
+            }
+            CHECK(whole(hop).size() == 2);
+            CHECK(hop.conversations().size() == 1);
+        }
 }
 
 TEST_CASE("with at_rcpt a mail that the program sends elsewhere goes there") {
