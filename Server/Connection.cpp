@@ -381,7 +381,10 @@ Connection Connection::connect(const Endpoint& to, const Wait& wait) {
         const auto share = wait.end == Deadline::max() ? wait : wait.within(now + (wait.end - now) / left);
         --left;
         Descriptor fd(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-        if (!fd) throw std::system_error(errno, std::generic_category(), "socket for " + to.str());
+        if (!fd) {  // a kind of address that this system does not have, perhaps
+            error = errno;
+            continue;
+        }
         error = ::connect(fd.get(), address.get(), address.size) == 0 ? 0 : errno;
         if (error == EINPROGRESS || error == EINTR) {
             error = ETIMEDOUT;

@@ -62,13 +62,13 @@ std::vector<SocketAddress> resolve(const Endpoint& e, bool passive) {
     const int error = getaddrinfo(e.host.empty() ? nullptr : e.host.c_str(), port.c_str(), &hints, &found);
     if (error == EAI_SYSTEM) throw std::system_error(errno, std::generic_category(), "look up " + e.str());
     if (error != 0) throw std::runtime_error("look up " + e.str() + ": " + gai_strerror(error));
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
     for (auto* a = found; a; a = a->ai_next) {
         SocketAddress s;
         std::memcpy(&s.storage, a->ai_addr, a->ai_addrlen);
         s.size = a->ai_addrlen;
         out.push_back(s);
     }
-    freeaddrinfo(found);
     return out;
 }
 
