@@ -109,8 +109,10 @@ void HostWalk::find_exchangers() {
         case Status::found: break;
     }
     auto all = mail_exchangers(records);
-    if (all.empty()) failure_ = unknown;  // nothing in the answer makes sense
-    if (all.empty()) return;
+    if (all.empty()) {  // nothing in the answer makes sense
+        failure_ = unknown;
+        return;
+    }
     if (all.size() == 1 && all.front().host.empty()) {
         failure_ = {556, "5.1.10", domain_ + " accepts no mail"};
         return;

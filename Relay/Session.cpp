@@ -276,18 +276,21 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
     if (out_of_step()) return *failure_;
     auto& out = connection_.out();
     out.append(mail_line(from, size)).append("\r\n");
-    and_data = and_data && to.size() == 1 && host_.protocol == Protocol::smtp && from.body != BodyType::binary_mime &&
-               !unsendable(to.front());
+    and_data = and_data && to.size() == 1 && host_.protocol == Protocol::smtp && from.body != BodyType::binary_mime;
     std::optional<Reply> reply;
+    std::vector<std::optional<Reply>> refusals;  // of the group, ours
     while (!reply || (!to.empty() && !failure_)) {
         const auto group = to.first(std::min(to.size(), largest_group));
         to = to.subspan(group.size());
-        for (const auto& r : group)
-            if (!unsendable(r)) out.append(rcpt_line(r)).append("\r\n");
+        refusals.clear();
+        for (const auto& r : group) {
+            refusals.push_back(unsendable(r));
+            if (!refusals.back()) out.append(rcpt_line(r)).append("\r\n");
+        }
+        and_data = and_data && !refusals.front();
         if (and_data) out.append("DATA\r\n");
         if (!reply) reply = read_reply(until(patience_.mail));
-        for (const auto& r : group) {
-            auto refusal = unsendable(r);
+        for (auto& refusal : refusals) {
             replies.push_back(refusal ? std::move(*refusal) : read_reply(until(patience_.rcpt)));
             if (replies.back().positive()) ++accepted_;
         }

@@ -31,6 +31,10 @@ void Transfer::refused(const Reply& reply, bool by_host) {
     answered_ |= by_host;
 }
 
+std::unique_ptr<Session> Transfer::connected(const Upstream& upstream) const {
+    return std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end, settings_.server);
+}
+
 // The next host that can be talked to.
 bool Transfer::connect() {
     bool tried = answered_ || !host_.empty();
@@ -44,8 +48,7 @@ bool Transfer::connect() {
             session_->extend(settings_.end, settings_.server);
             return true;
         }
-        session_ = std::make_unique<Session>(*upstream, settings_.hostname, settings_.patience, settings_.end,
-                                             settings_.server);
+        session_ = connected(*upstream);
         if (!session_->failed()) return true;
         if (session_->reached() || !answered_) host_ = upstream->str();
         refused(*session_->failed(), session_->reached());
@@ -68,8 +71,7 @@ Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
         const auto upstream = session_->host();
         reused_ = false;
         session_->leave();
-        session_ = std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end,
-                                             settings_.server);
+        session_ = connected(upstream);
         mail = session_->mail(from_, size_, to, replies, and_data);
     }
     host_ = session_->host().str();
@@ -122,14 +124,14 @@ Reply Transfer::begin(const Sender& from, std::uint64_t size, const Recipient& f
         open_ = false;
     }
     const bool taken = open_ && replies_.front().positive();
-    if (aside && !taken) {
-        close();
-        session_ = std::move(aside);
-        replies_.assign(1, later);
-        host_ = who;
-        open_ = true;
-    } else if (aside) {
-        std::swap(session_, aside);
+    if (aside) {
+        // One of the two stays; close() gives up the other.
+        if (taken) {
+            std::swap(session_, aside);
+        } else {
+            replies_.assign(1, later);
+            host_ = who;
+        }
         close();
         session_ = std::move(aside);
         open_ = true;

@@ -58,6 +58,7 @@ public:
 
 private:
     enum class Said { yes, later, never };
+    std::unique_ptr<Session> connected(const Upstream&) const;
     bool connect();
     Said ask(std::span<const Recipient> to, bool and_data);
     std::vector<Outcome> text(const std::string& head, const Message&);
