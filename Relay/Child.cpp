@@ -109,11 +109,6 @@ pid_t spawn(const Child::Start& start, int input, int output) {
     return pid;
 }
 
-int left(Deadline until) {
-    const auto time = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
-    return int(std::clamp<std::int64_t>(time, 0, 60'000));
-}
-
 bool blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
 }  // namespace
@@ -163,7 +158,7 @@ void Child::turn(Deadline until, FinalText* text) {
     // A negative descriptor is none to poll(2); one that has ended is always ready.
     pollfd fds[]{
         {ended_ ? -1 : handle_.get(), POLLIN, 0}, {output_.get(), POLLIN, 0}, {text ? input_.get() : -1, POLLOUT, 0}};
-    if (poll(fds, 3, left(until)) < 0) {
+    if (poll(fds, 3, milliseconds_until(until)) < 0) {
         if (errno != EINTR) check(errno, "poll");
         return;
     }

@@ -1,7 +1,5 @@
 #include "HostWalk.hpp"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <random>
 
@@ -15,11 +13,6 @@ constexpr std::size_t most_exchangers = 100;  // a DNS answer could name thousan
 constexpr std::size_t most_addresses = 16;    // of one host
 constexpr int most_attempts = 50;             // RFC 5321 5.1 allows a limit
 
-bool number(const std::string& host) {
-    unsigned char octets[16];
-    return inet_pton(AF_INET, host.c_str(), octets) == 1 || inet_pton(AF_INET6, host.c_str(), octets) == 1;
-}
-
 // "[192.0.2.1]" and "[IPv6:2001:db8::1]" of a mailbox; nullopt for any other kind of literal.
 std::optional<std::string> literal_address(std::string_view domain) {
     auto inner = domain.substr(1, domain.size() - 2);
@@ -27,7 +20,7 @@ std::optional<std::string> literal_address(std::string_view domain) {
     const bool v6 = inner.size() > tag.size() && same_text(inner.substr(0, tag.size()), tag);
     if (v6) inner.remove_prefix(tag.size());
     std::string text(inner);
-    if (!number(text) || v6 != (text.find(':') != text.npos)) return std::nullopt;
+    if (address_octets(text).size() != (v6 ? 16 : 4)) return std::nullopt;
     return text;
 }
 
@@ -54,7 +47,7 @@ HostWalk HostWalk::to(const Upstream& host, Settings settings) {
     walk.smart_ = true;
     walk.like_ = host;
     const auto& e = host.endpoint;
-    if (walk.settings_.resolver && !e.local() && !number(e.host)) walk.hosts_.push_back(e.host);
+    if (walk.settings_.resolver && !e.local() && address_octets(e.host).empty()) walk.hosts_.push_back(e.host);
     else walk.upstreams_.push_back(host);
     return walk;
 }

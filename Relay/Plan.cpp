@@ -26,9 +26,7 @@ bool routed(const Relay::Options& o) { return !o.host.empty() || o.resolver; }
 
 std::string destination(const Relay::Options& o, const Recipient& to) {
     if (!o.host.empty()) return "via " + o.host;
-    auto domain = to.domain;
-    std::ranges::transform(domain, domain.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
-    return domain;
+    return lower_case(to.domain);
 }
 
 std::string our_name(const Relay::Options& o, const std::string& received_by) {
@@ -60,7 +58,7 @@ Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& se
         known->transfer->extend(Clock::now() + o.total, origin.server);
         return known->transfer->add(to);
     }
-    if (groups.size() >= o.max_domains) return {452, "4.5.3", "Too many domains in one transaction"};
+    if (groups.size() >= o.max_domains) return too_many_domains;
     from = sender;
     groups.push_back({where, {}, make_transfer(o, where, origin, Clock::now() + o.total)});
     // SIZE is what the client said: the octets themselves have not come yet.

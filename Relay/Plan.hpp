@@ -32,6 +32,8 @@ std::string our_name(const Relay::Options&, const std::string& received_by);
 // him.
 Reply passed_on(Reply);
 
+inline const Reply too_many_domains{452, "4.5.3", "Too many domains in one transaction"};
+
 // Recipients of one destination and the transaction for them.
 struct Group {
     std::string destination;

@@ -21,7 +21,6 @@ constexpr std::chrono::hours longest(24 * 366);
 const Reply no_route{451, "4.4.4", "No route"};
 const Reply unreadable{451, "4.3.0", "The message could not be read"};
 const Reply too_many_hops{554, "5.4.6", "Too many hops"};
-const Reply too_many_domains{452, "4.5.3", "Too many domains in one transaction"};
 
 void check(const Relay::Options& o) {
     auto clean = [](const std::string& s) {
@@ -50,6 +49,11 @@ std::optional<Reply> refused(const Message& message, const Relay::Options& o) {
         return unreadable;
     }
     return std::nullopt;
+}
+
+// What goes in front of the text.
+std::string head_of(const Message& message, const Relay::Options& o) {
+    return o.received ? received_field(message, our_name(o, message.trace().hostname)) : std::string();
 }
 
 std::vector<Group> grouped(const Relay::Options& o, const std::vector<Recipient>& to) {
@@ -103,8 +107,7 @@ void Relay::settle(const Message& message) const {
 void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& to, const Message& message,
                               const Options& options) {
     const auto content = message.content();
-    const auto head =
-        options.received ? received_field(message, our_name(options, message.trace().hostname)) : std::string();
+    const auto head = head_of(message, options);
     const auto wait = Shared::wait(content ? content->shared : nullptr, Clock::now() + options.total);
     std::vector<Reply> replies;
     std::string trouble;
@@ -138,8 +141,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
     const auto content = message.content();
     const bool each = content && content->each;
     const Origin origin{message.trace().hostname, message.trace().local, content ? content->shared : nullptr, each};
-    const auto head =
-        options.received ? received_field(message, our_name(options, message.trace().hostname)) : std::string();
+    const auto head = head_of(message, options);
     const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
     const bool partial = options.partial || each;
 

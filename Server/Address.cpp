@@ -322,6 +322,13 @@ bool same_text(std::string_view a, std::string_view b) {
            std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return upper(x) == upper(y); });
 }
 
+std::string lower_case(std::string_view text) {
+    std::string out(text);
+    for (auto& c : out)
+        if (c >= 'A' && c <= 'Z') c = char(c - 'A' + 'a');
+    return out;
+}
+
 bool same_mailbox(const Address& a, const Address& b) {
     if (!same_text(a.domain, b.domain)) return false;
     const auto x = a.unquoted(), y = b.unquoted();

@@ -40,8 +40,9 @@ struct Address {
 
 // The domains are compared without case, the local parts exactly, but for "postmaster" (RFC 5321 4.1.1.3).
 bool same_mailbox(const Address& a, const Address& b);
-// ASCII letters without case.
+// ASCII letters without case; and in lower case.
 bool same_text(std::string_view a, std::string_view b);
+std::string lower_case(std::string_view text);
 
 // One "KEYWORD=value" behind a path, as it was sent; the keyword in capitals.
 struct Parameter {

@@ -38,13 +38,6 @@ constexpr std::size_t first_buffer = 256;          // a command, or a small grou
 constexpr std::size_t largest_buffer = 64 * 1024;  // of who sends more than fits, at a time
 constexpr std::size_t pipe_write = 512;            // POSIX's PIPE_BUF: such a write after POLLOUT does not block
 
-int milliseconds_until(Deadline d) {
-    const auto left = d - Clock::now();
-    if (left <= 0s) return 0;
-    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
-    return int(std::min<std::chrono::milliseconds::rep>(ms, 1 << 30));
-}
-
 Endpoint ask(int fd, int (*which)(int, sockaddr*, socklen_t*)) {
     sockaddr_storage address{};
     socklen_t size = sizeof address;

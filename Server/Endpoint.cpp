@@ -26,20 +26,25 @@ std::optional<Number> number(std::string_view text) {
 
 // As 16 octets, IPv4 mapped into ::ffff:0:0/96.
 std::optional<std::array<unsigned char, 16>> octets(std::string_view host, int& bits) {
+    const auto address = address_octets(host);
+    if (address.empty()) return std::nullopt;
     std::array<unsigned char, 16> out{};
-    if (host.find('\0') != host.npos) return std::nullopt;
-    const std::string text(host);
-    if (inet_pton(AF_INET, text.c_str(), out.data() + 12) == 1) {
-        out[10] = out[11] = 0xFF;
-        bits = 32;
-        return out;
-    }
-    bits = 128;
-    if (inet_pton(AF_INET6, text.c_str(), out.data()) == 1) return out;
-    return std::nullopt;
+    if (address.size() == 4) out[10] = out[11] = 0xFF;
+    std::copy(address.begin(), address.end(), out.end() - std::ptrdiff_t(address.size()));
+    bits = int(address.size()) * 8;
+    return out;
 }
 
 }  // namespace
+
+std::string address_octets(std::string_view host) {
+    std::array<char, 16> out{};
+    if (host.find('\0') != host.npos) return "";
+    const std::string text(host);
+    if (inet_pton(AF_INET, text.c_str(), out.data()) == 1) return {out.data(), 4};
+    if (inet_pton(AF_INET6, text.c_str(), out.data()) == 1) return {out.data(), 16};
+    return "";
+}
 
 std::string Endpoint::str() const {
     if (host.empty() && port == 0) return "";
@@ -58,8 +63,7 @@ Endpoint Endpoint::parse(std::string_view text, std::uint16_t default_port) {
     Endpoint e{"", default_port};
     if (text.starts_with('[')) {
         const auto close = text.find(']');
-        int bits = 0;
-        if (close == text.npos || !octets(text.substr(1, close - 1), bits)) malformed("not an address", whole);
+        if (close == text.npos || address_octets(text.substr(1, close - 1)).empty()) malformed("not an address", whole);
         e.host.assign(text.substr(1, close - 1));
         text.remove_prefix(close + 1);
         if (!text.empty() && !text.starts_with(':')) malformed("not an address", whole);

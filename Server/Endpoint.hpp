@@ -25,6 +25,9 @@ struct Endpoint {
     bool operator==(const Endpoint&) const = default;
 };
 
+// The 4 or 16 octets of an IPv4 or IPv6 address (no brackets); "" for anything else, a name for example.
+std::string address_octets(std::string_view host);
+
 // A set of networks: "127.0.0.0/8, ::1 2001:db8::/32". An IPv4 address written as IPv6 (::ffff:192.0.2.1) is that IPv4
 // address.
 class Networks {

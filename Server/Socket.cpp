@@ -73,10 +73,7 @@ std::vector<SocketAddress> resolve(const Endpoint& e, bool passive) {
 }
 
 std::vector<SocketAddress> look_up(const Endpoint& e, const Wait& wait) {
-    unsigned char octets[16];
-    const bool number =
-        inet_pton(AF_INET, e.host.c_str(), octets) == 1 || inet_pton(AF_INET6, e.host.c_str(), octets) == 1;
-    if (e.local() || e.host.empty() || number) return resolve(e, false);
+    if (e.local() || e.host.empty() || !address_octets(e.host).empty()) return resolve(e, false);
 
     struct Answer {
         std::mutex mutex;

@@ -1,6 +1,5 @@
 #include "UnboundResolver.hpp"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "Address.hpp"
 #include "Content.hpp"
 #include "DomainName.hpp"
 #include "Endpoint.hpp"
@@ -26,21 +26,6 @@ namespace {
 constexpr std::size_t most_servers = 8;      // of a resolv.conf
 constexpr std::size_t most_read = 16 << 20;  // of a file
 constexpr std::uint16_t domain_port = 53;
-
-// The 4 or 16 octets of an address; "" for anything else.
-std::string octets(const std::string& text) {
-    std::array<char, 16> out{};
-    if (text.find('\0') != text.npos) return "";
-    if (inet_pton(AF_INET, text.c_str(), out.data()) == 1) return {out.data(), 4};
-    if (inet_pton(AF_INET6, text.c_str(), out.data()) == 1) return {out.data(), 16};
-    return "";
-}
-
-std::string lower(std::string text) {
-    for (auto& c : text)
-        if (c >= 'A' && c <= 'Z') c = char(c - 'A' + 'a');
-    return text;
-}
 
 // The beginning of a file. std::system_error.
 std::string content(const std::string& path) {
@@ -86,8 +71,8 @@ void each_line(const std::string& text, Use use) {
 
 // As libunbound writes it, "192.0.2.1@53".
 std::string server(const std::string& text) {
-    const auto where = octets(text).empty() ? Endpoint::parse(text, domain_port) : Endpoint{text, domain_port};
-    if (octets(where.host).empty() || where.port == 0)
+    const auto where = address_octets(text).empty() ? Endpoint::parse(text, domain_port) : Endpoint{text, domain_port};
+    if (address_octets(where.host).empty() || where.port == 0)
         throw std::invalid_argument("not a name server's address: " + text);
     return where.host + '@' + std::to_string(where.port);
 }
@@ -115,10 +100,10 @@ Hosts hosts(const UnboundResolver::Options& options) {
     Hosts out;
     if (!options.servers.empty()) return out;
     each_line(content_if_any(options.hosts), [&](const Words& words) {
-        const auto address = octets(words[0]);
+        const auto address = address_octets(words[0]);
         if (address.empty()) return;
         for (std::size_t i = 1; i < words.size(); ++i)
-            if (const auto name = domain_name(words[i])) out[lower(*name)].push_back(address);
+            if (const auto name = domain_name(words[i])) out[lower_case(*name)].push_back(address);
     });
     return out;
 }
@@ -152,7 +137,7 @@ UnboundResolver::UnboundResolver(const Options& options) : self_(std::make_uniqu
     bool some = false;
     each_line(content(options.trust_anchor), [&](const Words& words) {
         some = some || std::ranges::any_of(words, [](const std::string& word) {
-                   const auto type = lower(word);
+                   const auto type = lower_case(word);
                    return type == "ds" || type == "dnskey";
                });
     });
@@ -169,7 +154,7 @@ UnboundResolver::~UnboundResolver() {
 Records UnboundResolver::query(const std::string& text, RecordType type, const Wait& wait) {
     const auto name = domain_name(text);
     if (!name) return {Records::Status::no_domain, {}, false, "not a domain name"};
-    const auto known = self_->known.find(lower(*name));
+    const auto known = self_->known.find(lower_case(*name));
     const bool ours = known != self_->known.end();
     if (ours && (type == RecordType::A || type == RecordType::AAAA)) {
         Records out{Records::Status::found, {}, false, ""};

@@ -10,6 +10,14 @@ namespace Net::SMTP {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
+// For poll(2): 0 when it has passed, rounded up, and so many days at most that whoever waits looks again.
+inline int milliseconds_until(Deadline end) {
+    const auto left = end - std::chrono::steady_clock::now();
+    if (left <= Deadline::duration::zero()) return 0;
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
+    return int(std::min<std::chrono::milliseconds::rep>(ms, 1 << 30));
+}
+
 // Until an absolute moment, or until it is called off: `off` is asked now and then, at least once a second, by the
 // thread that waits; empty: never. A value; whoever gets it waits no longer than it says.
 struct Wait {

@@ -26,10 +26,7 @@ constexpr int longest_chain = 8;  // of CNAMEs
 // Without the dot behind it, in lower case; what is compared.
 std::string plain(std::string_view name) {
     if (name.size() > 1 && name.ends_with('.')) name.remove_suffix(1);
-    std::string out(name);
-    for (auto& c : out)
-        if (c >= 'A' && c <= 'Z') c = char(c - 'A' + 'a');
-    return out;
+    return lower_case(name);
 }
 
 // RFC 1035 2.3.4: labels of 63 octets at most, 255 in all on the wire. nullopt when it can be no name.

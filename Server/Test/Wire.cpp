@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <random>
 #include <system_error>
@@ -24,13 +23,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t largest_read = 64 * 1024;
-
-int milliseconds_until(Deadline end) {
-    const auto left = end - Clock::now();
-    if (left <= Clock::duration::zero()) return 0;
-    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
-    return int(std::min<std::chrono::milliseconds::rep>(ms, INT_MAX));
-}
 
 }  // namespace
 
