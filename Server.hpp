@@ -6,4 +6,6 @@
 #include "Relay/Relay.hpp"
 #include "Server/Client.hpp"
 #include "Server/Event.hpp"
+#include "Server/OwnSender.hpp"
 #include "Server/Server.hpp"
+#include "Server/ServerTLS.hpp"

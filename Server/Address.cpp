@@ -218,6 +218,15 @@ Verdict size_parameter(const Parameter& p, Sender& s) {
     return Verdict::fine;
 }
 
+// RFC 4954 5: what is encoded is a mailbox without brackets, or the two characters "<>".
+bool auth_parameter(std::string_view value, Sender& s) {
+    const auto who = value == "<>" ? std::string(value) : xtext_decode(value).value_or("");
+    const auto mailbox = Address::parse(who, s.smtputf8);
+    if (who == "<>") s.auth = "";
+    else if (mailbox && !mailbox->domain.empty()) s.auth = who;
+    return s.auth.has_value();
+}
+
 Verdict mail_parameter(const Parameter& p, const Extensions& offered, Sender& s) {
     if (p.keyword == "SIZE" && offered.size) return size_parameter(p, s);
     const bool binary_mime = offered.binary_mime && offered.chunking;
@@ -240,6 +249,7 @@ Verdict mail_parameter(const Parameter& p, const Extensions& offered, Sender& s)
         s.envid = xtext_decode(p.value);
         return verdict(s.envid && printable(*s.envid, false));
     }
+    if (p.keyword == "AUTH" && offered.auth) return verdict(p.has_value && auth_parameter(p.value, s));
     return Verdict::unknown;
 }
 

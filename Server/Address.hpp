@@ -62,6 +62,9 @@ struct Sender : Address {
     bool smtputf8 = false;
     Return ret = Return::unsaid;
     std::optional<std::string> envid;  // decoded
+    // RFC 4954 5: who has submitted it, decoded; "" for <>, which is what it is made where whoever says it is not
+    // trusted with that. Unset: nothing was said.
+    std::optional<std::string> auth;
     std::vector<Parameter> parameters;
 
     Sender() = default;
@@ -108,6 +111,7 @@ struct Extensions {
     bool smtputf8 = false;     // RFC 6531: the next hop must know it too
     bool dsn = false;          // RFC 3461: somebody must write the notifications
     bool binary_mime = false;  // RFC 3030, needs chunking; the next hop must know it too
+    bool auth = false;         // RFC 4954; in a session it follows from Options::auth
 };
 
 // Read what follows "MAIL " and "RCPT ". The address or the refusal: 501 for syntax, 555 for an unknown parameter,

@@ -72,7 +72,8 @@ Server::Client::~Client() {
     try {
         body_.reset();
         conclude();
-        if (!ended_ && greeting_refusal_ && !greeted_) goodbye(*greeting_refusal_);
+        const bool understood = !connection_.implicit_tls || tls();  // who expects TLS does not read plain text
+        if (!ended_ && greeting_refusal_ && !greeted_ && understood) goodbye(*greeting_refusal_);
         if (!ended_ && greeted_) {
             // The model's loop takes one mail and leaves: most clients say QUIT now, and shall hear an answer.
             std::string_view line;
@@ -155,6 +156,7 @@ void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
 // ---- the way of a session ----
 
 bool Server::Client::greet() {
+    if (connection_.implicit_tls && !tls() && !encrypt()) return false;
     connection_.out().reserve(256);  // enough for EHLO's reply: growing step by step would cost the heap twice that
     const auto& o = shared_->options;
     static const std::string ours = "LMTP";
@@ -208,7 +210,7 @@ void Server::Client::converse() {
         std::string_view line;
         const bool idle = phase_ == Phase::start || phase_ == Phase::ready;
         const auto got =
-            connection_.read_line(line, o.max_command_line, deadline(o.command_timeout), o.lenient.lf_commands, idle);
+            connection_.read_line(line, line_limit(), deadline(o.command_timeout), o.lenient.lf_commands, idle);
         switch (got) {
             case Got::end:
                 ended_ = true;
@@ -222,7 +224,8 @@ void Server::Client::converse() {
         if (o.max_commands > 0 && ++commands_ > o.max_commands)
             return goodbye({421, "4.7.0", o.hostname + " Too many commands"});
 
-        const auto reply = got == Got::too_long ? Reply{500, "5.5.2", "Line too long"} : execute(line);
+        const auto reply =
+            got == Got::too_long || too_long(line) ? Reply{500, "5.5.2", "Line too long"} : execute(line);
         if (!reply) continue;
         const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
         if (error && o.max_errors > 0 && ++errors_ > o.max_errors)

@@ -78,6 +78,11 @@ public:
     bool esmtp() const { return esmtp_; }              // EHLO or LHLO was said
     const Extensions& offered() const { return offer_; }
     const Options& options() const;
+    // What encrypts the connection; null in the clear.
+    const TLS* tls() const { return connection_.tls(); }
+    // Who has authenticated, and by which mechanism; "" before that.
+    const std::string& user() const { return user_; }
+    const std::string& mechanism() const { return mechanism_; }
     const std::string& id() const { return id_; }  // unlike any other session's
     // Whether the session is over: nothing more can be said.
     bool closed() const { return ended_; }
@@ -107,9 +112,31 @@ private:
     Answer helo(std::string_view), ehlo(std::string_view), lhlo(std::string_view), mail(std::string_view),
         rcpt(std::string_view), data(std::string_view), bdat(std::string_view), rset(std::string_view),
         noop(std::string_view), vrfy(std::string_view), expn(std::string_view), help(std::string_view),
-        quit(std::string_view);
+        quit(std::string_view), starttls(std::string_view), auth(std::string_view);
 
     Reply hello(std::string_view argument, Verb);
+    // The handshake; false when the session is over because of it.
+    bool encrypt();
+    // The names that EHLO offers here and now; empty: none.
+    std::vector<std::string> auth_offer();
+    Channel channel() const;
+    // One AUTH command and what comes of it.
+    struct Attempt;
+    // Calls the program's; false when it has thrown, which is trouble.
+    bool ask_authenticator(const std::function<void()>& question);
+    Reply may_authenticate();
+    Reply exchange(Attempt&);
+    Reply steps(Attempt&, AuthExchange&);
+    // Says the challenge and reads the response; false: the attempt's refusal is the answer.
+    bool challenge(Attempt&, std::string_view data);
+    Answer conclude_auth(Attempt&, Reply);
+    Reply admit(Attempt&, const Reply&);
+    bool may_tell(bool success);
+    // MAIL's AUTH= of somebody who is not trusted says nothing.
+    void believe(Sender&);
+    // Of a command line with its CRLF: AUTH may bring more than others.
+    std::size_t line_limit() const;
+    bool too_long(std::string_view line) const;
     Reply may_begin_body();
     bool start_body();
     Answer end_body();
@@ -138,7 +165,7 @@ private:
 
     Connection connection_;
     std::shared_ptr<Shared> shared_;
-    std::string id_, helo_;
+    std::string id_, helo_, user_, mechanism_;
     bool lmtp_ = false, esmtp_ = false, statuses_ = true;
     Extensions offer_;
     Phase phase_ = Phase::start;
@@ -153,7 +180,7 @@ private:
     bool awaiting_ = false;  // the message is complete, its answer not yet given
     bool complete_ = false;  // process() is to return true
     bool hang_up_ = false;   // after the answer
-    std::size_t commands_ = 0, errors_ = 0, mails_ = 0;
+    std::size_t commands_ = 0, errors_ = 0, mails_ = 0, auth_failures_ = 0;
     std::uint64_t recipients_ = 0;      // the last id given
     std::vector<std::uint64_t> named_;  // LMTP: whose RCPT was answered 2xx, by id; so many replies follow the text
     Deadline began_;

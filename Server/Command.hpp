@@ -20,8 +20,8 @@ enum class Verb {
     EXPN,
     HELP,
     QUIT,
-    STARTTLS,
-    AUTH,  // known by name: 502 until they are there
+    STARTTLS,  // RFC 3207
+    AUTH,      // RFC 4954
     SEND,
     SOML,
     SAML,

@@ -110,6 +110,8 @@ Connection& Connection::operator=(Connection&& other) noexcept {
     end_ = std::exchange(other.end_, 0);
     capacity_ = std::exchange(other.capacity_, 0);
     out_ = std::move(other.out_);
+    layer_ = std::move(other.layer_);
+    implicit_tls = other.implicit_tls;
     peer_ = std::move(other.peer_);
     local_ = std::move(other.local_);
     shared = std::move(other.shared);
@@ -120,6 +122,7 @@ Connection& Connection::operator=(Connection&& other) noexcept {
 }
 
 void Connection::close() {
+    layer_.reset();
     if (in_ >= 0) ::close(in_);
     if (out_fd_ >= 0 && out_fd_ != in_) ::close(out_fd_);
     in_ = out_fd_ = -1;
@@ -146,6 +149,7 @@ void Connection::park() {
         filled_ = false;
     }
     if (out_.capacity() > 1024) std::string().swap(out_);
+    if (layer_) layer_->park();
     if (idle) idle(idle_argument);
 }
 
@@ -166,35 +170,100 @@ Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
     }
 }
 
+std::ptrdiff_t Connection::take(char* to, std::size_t size, bool wait) {
+    if (!layer_) return socket_ ? recv(in_, to, size, wait ? 0 : MSG_DONTWAIT) : read(in_, to, size);
+    std::size_t got = 0;
+    switch (layer_->read(to, size, got, wait)) {
+        case TLSLayer::Did::done: return std::ptrdiff_t(got);
+        case TLSLayer::Did::wants_input: errno = EAGAIN; return -1;
+        case TLSLayer::Did::wants_output: errno = EINPROGRESS; return -1;
+        case TLSLayer::Did::ended: return 0;
+        case TLSLayer::Did::failed: break;
+    }
+    broken_ = true;  // nothing can be said any more either
+    errno = EPROTO;
+    return -1;
+}
+
+std::ptrdiff_t Connection::give(const char* from, std::size_t size) {
+    if (!layer_) return ::send(out_fd_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    std::size_t sent = 0;
+    switch (layer_->write(from, size, sent)) {
+        case TLSLayer::Did::done: return std::ptrdiff_t(sent);
+        case TLSLayer::Did::wants_output: errno = EAGAIN; return -1;
+        default: break;  // renegotiation, for which it would have to read, is not allowed
+    }
+    errno = EPIPE;
+    return -1;
+}
+
 Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t& got, Deadline deadline,
                                         bool heed_stop) {
     bool silent = false;
-    for (;;) {
+    bool first = layer_ != nullptr;  // it may hold octets that the socket has no more
+    for (bool tried = false;; tried = true) {
         const auto now = Clock::now();
         const bool stop = stopping();
         if (stop && now >= shared->drained()) return Got::end;
+        if (tried && layer_ && now >= deadline) return Got::timeout;  // records may come for ever, and say nothing
         const bool wait_inside = blocking_ && !silent && !(stop && heed_stop) && deadline - now > slice;
-        if (!wait_inside) {
+        if (!wait_inside && !first) {
             const auto ready = poll_input(deadline, heed_stop);
             if (ready != Got::data) return ready;
         }
-        const auto n = socket_ ? recv(in_, to, size, wait_inside ? 0 : MSG_DONTWAIT) : read(in_, to, size);
+        first = false;
+        const auto n = take(to, size, wait_inside);
         if (n > 0) {
             got = std::size_t(n);
             return Got::data;
         }
         if (n == 0) return Got::end;
         if (errno == EINTR) continue;
+        if (errno == EINPROGRESS) {
+            if (!poll_output(deadline)) return Clock::now() >= deadline ? Got::timeout : Got::end;
+            first = true;
+            continue;
+        }
         if (errno != EAGAIN && errno != EWOULDBLOCK) return Got::end;
-        silent = true;
+        silent = !layer_ || silent || Clock::now() - now >= slice;  // part of a record is not silence
         // The buffer may go now: who waits for a command comes back with another one.
-        if (wait_inside && heed_stop) {
+        if (wait_inside && silent && heed_stop) {
             park();
             const auto ready = poll_input(deadline, heed_stop);
             got = 0;
             return ready;
         }
     }
+}
+
+bool Connection::encrypt(std::unique_ptr<TLSLayer> layer, Deadline deadline, std::string& problem) {
+    problem = "there is no socket to encrypt, or plain text before the handshake";
+    if (!can_encrypt() || begin_ != end_) return false;
+    problem = "the connection was lost";
+    if (!flush(deadline)) return false;
+    bool silent = false;
+    for (;;) {
+        const auto began = Clock::now();
+        const bool wait = blocking_ && !silent && !stopping() && deadline - began > slice;
+        const auto did = layer->handshake(wait);
+        if (did == TLSLayer::Did::done) break;
+        problem = layer->problem();
+        if (did == TLSLayer::Did::failed) broken_ = true;
+        if (did == TLSLayer::Did::failed || did == TLSLayer::Did::ended) return false;
+        problem = "the handshake was not over in time";
+        const auto now = Clock::now();
+        if (now >= deadline) return false;
+        if (did == TLSLayer::Did::wants_output) {
+            if (!poll_output(deadline)) return false;
+            continue;
+        }
+        silent = silent || now - began >= slice;
+        // To be told to stop does not end it: a handshake is the beginning of a command.
+        if ((!wait || silent) && poll_input(deadline, false) != Got::data) return false;
+    }
+    problem.clear();
+    layer_ = std::move(layer);
+    return true;
 }
 
 // Makes room for more input behind what is buffered. Who fills it with one read gets four times as much.
@@ -287,24 +356,41 @@ void Connection::unread(std::string_view octets) {
     std::memcpy(buffer_.get() + begin_, octets.data(), octets.size());
 }
 
-bool Connection::send_raw(const char* from, std::size_t size, Deadline deadline) {
-    while (size > 0 && !broken_) {
-        const auto n = socket_ ? ::send(out_fd_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT) : -2;
-        if (n >= 0) {
-            from += n;
-            size -= std::size_t(n);
-            continue;
-        }
-        if (n == -1 && errno == EINTR) continue;
-        if (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK) break;
+void Connection::wipe() {
+    if (!buffer_) return;
+    explicit_bzero(buffer_.get(), begin_);
+    explicit_bzero(buffer_.get() + end_, capacity_ - end_);  // what was moved to the front has been there
+}
+
+// Whether the peer takes something, before the deadline or the end of the drain.
+bool Connection::poll_output(Deadline deadline) {
+    for (;;) {
         const bool stop = stopping();
         const auto end = stop ? std::min(deadline, shared->drained()) : deadline;
         pollfd fds[2] = {{out_fd_, POLLOUT, 0}, {shared && !stop ? shared->stop_fd : -1, POLLIN, 0}};
         const int ready = poll(fds, 2, milliseconds_until(end));
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready < 0 || (ready == 0 && Clock::now() >= end)) break;
+        if (ready < 0 && errno != EINTR) return false;
+        if (ready == 0 && Clock::now() >= end) return false;
+        if (ready <= 0) continue;
         if (fds[1].revents) shared->stopping = true;
-        if (socket_ || !fds[0].revents) continue;
+        if (fds[0].revents) return true;
+    }
+}
+
+bool Connection::send_raw(const char* from, std::size_t size, Deadline deadline) {
+    while (size > 0 && !broken_) {
+        if (socket_) {
+            const auto n = give(from, size);
+            if (n >= 0) {
+                from += n;
+                size -= std::size_t(n);
+                continue;
+            }
+            if (errno == EINTR) continue;
+            if (errno != EAGAIN && errno != EWOULDBLOCK) break;
+        }
+        if (!poll_output(deadline)) break;
+        if (socket_) continue;
         const auto written = write_to_pipe(out_fd_, from, std::min(size, pipe_write));
         if (written < 0 && errno != EINTR && errno != EAGAIN) break;
         if (written > 0) {
@@ -327,15 +413,26 @@ bool Connection::send(std::string_view octets, Deadline deadline) {
     return flush(deadline) && send_raw(octets.data(), octets.size(), deadline);
 }
 
-bool Connection::readable() const {
-    pollfd in{in_, POLLIN, 0};
-    return begin_ < end_ || poll(&in, 1, 0) > 0;
+// Only a layer can tell octets for us from its own.
+bool Connection::look() {
+    room();
+    const auto n = take(buffer_.get() + end_, capacity_ - end_, false);
+    if (n > 0) end_ += std::size_t(n);
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR || errno == EINPROGRESS));
 }
 
-bool Connection::peer_gone() const {
+bool Connection::readable() {
+    if (begin_ < end_) return true;
+    if (layer_) return !look() || begin_ < end_;
+    pollfd in{in_, POLLIN, 0};
+    return poll(&in, 1, 0) > 0;
+}
+
+bool Connection::peer_gone() {
     if (broken_) return true;
     if (begin_ < end_) return false;
     pollfd in{in_, POLLIN, 0};
+    if (layer_) return !look();
     if (poll(&in, 1, 0) <= 0) return false;
     if (in.revents & (POLLERR | POLLNVAL)) return true;
     char octet;
@@ -343,10 +440,24 @@ bool Connection::peer_gone() const {
     return (in.revents & POLLHUP) && !(in.revents & POLLIN);
 }
 
+bool Connection::pause(Deadline deadline) {
+    bool said_more = false;  // and closed: it may want to hear the answers to that
+    while (!stopping() && Clock::now() < deadline) {
+        pollfd fds[2] = {{said_more ? -1 : in_, POLLRDHUP, 0}, {shared ? shared->stop_fd : -1, POLLIN, 0}};
+        if (poll(fds, 2, milliseconds_until(deadline)) <= 0) continue;
+        if (fds[1].revents) shared->stopping = true;
+        if (!fds[0].revents) continue;
+        if (peer_gone()) return false;
+        said_more = true;
+    }
+    return true;
+}
+
 void Connection::finish(bool politely) {
     const auto deadline = Clock::now() + 2s;
     flush(deadline);
     if (!socket_ || broken_) return close();
+    if (layer_) layer_->end();
     if (!politely) {
         char octet;
         if (begin_ == end_ && recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) < 0) return close();

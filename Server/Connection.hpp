@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "Endpoint.hpp"
+#include "TLS.hpp"
 #include "Wait.hpp"
 
 namespace Net::SMTP {
@@ -57,10 +58,25 @@ public:
     // Up to `size` octets into `to`, at least one: what is buffered, else what comes next, straight from the socket.
     Got receive(char* to, std::size_t size, std::size_t& got, Deadline);
 
+    // Encrypts what comes from here on, both ways: runs the handshake of a layer for fd(). What gathered in out() goes
+    // before it, in the clear; nothing may be buffered(). False when it fails, or is not over before the deadline:
+    // `problem` says why, and the connection can only be closed. Sockets only; once.
+    bool encrypt(std::unique_ptr<TLSLayer> layer, Deadline, std::string& problem);
+    // Whether it could be: a socket, whose two directions are one.
+    bool can_encrypt() const { return socket_ && in_ == out_fd_ && !layer_; }
+    // What was agreed on; null in the clear.
+    const TLS* tls() const { return layer_ ? &layer_->tls() : nullptr; }
+    // See TLSLayer; "" in the clear.
+    std::string channel_binding(std::string_view type) const {
+        return layer_ ? layer_->channel_binding(type) : std::string();
+    }
+
     // What has been received and not yet read; consume() reads it, unread() puts octets back in front of it.
     std::string_view buffered() const { return {buffer_.get() + begin_, end_ - begin_}; }
     void consume(std::size_t n) { begin_ += n; }
     void unread(std::string_view octets);
+    // Overwrites what was read and is still in the buffer: there was a secret in it. Views of it are void then.
+    void wipe();
 
     // Appends to the output. It leaves with flush(), or before the next wait for input.
     std::string& out() { return out_; }
@@ -71,9 +87,12 @@ public:
     bool broken() const { return broken_; }
 
     // Whether there is something to read now, if only the end.
-    bool readable() const;
+    bool readable();
     // Whether the other side has closed its direction or is gone, and nothing it sent waits to be read.
-    bool peer_gone() const;
+    bool peer_gone();
+
+    // Lets time pass without reading: true when the moment has come, or the server is to stop; false when peer_gone().
+    bool pause(Deadline);
 
     // Ends our direction and reads away what still comes, for at most 2 s and 64 KiB: closing with unread input would
     // reset the connection and may cost the peer our last reply. Nothing is waited for when nothing `unread` is there
@@ -90,6 +109,13 @@ private:
 
     Got receive_raw(char* to, std::size_t size, std::size_t& got, Deadline, bool idle);
     Got poll_input(Deadline, bool idle);
+    bool poll_output(Deadline);
+    // One recv, read or decryption; -1 and errno as recv(2) has them, and EINPROGRESS where it must write first.
+    std::ptrdiff_t take(char* to, std::size_t size, bool wait);
+    // One send, the same way.
+    std::ptrdiff_t give(const char* from, std::size_t size);
+    // Reads what is there already into the buffer. False: the end.
+    bool look();
     bool send_raw(const char* from, std::size_t size, Deadline);
     void room();
     void adopt(int in, int out);
@@ -102,6 +128,7 @@ private:
     bool blocking_ = false;  // a recv without MSG_DONTWAIT waits, for at most a second
     bool broken_ = false;
     bool filled_ = false;  // the last read left no room: there may be more
+    std::unique_ptr<TLSLayer> layer_;
     std::unique_ptr<char[]> buffer_;
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
     std::string out_;
@@ -111,6 +138,8 @@ public:
     // What a server gives its connections; empty for a descriptor of your own.
     std::shared_ptr<Shared> shared;
     std::unique_ptr<Slot> slot;
+    // TLS comes before the greeting (RFC 8314).
+    bool implicit_tls = false;
     // Called once when nothing has come for a second: whoever holds memory gives it back.
     void (*idle)(void*) = nullptr;
     void* idle_argument = nullptr;

@@ -17,7 +17,9 @@ struct Event {
     virtual ~Event() = default;
 
     struct Connect;
+    struct TLS;
     struct Helo;
+    struct Auth;
     struct Mail;
     struct Rcpt;
     struct Data;
@@ -31,12 +33,33 @@ struct Event::Connect : Event {
     Reply& reply;
 };
 
+// A handshake has ended. After a good one `problem` is empty, client.tls() tells the rest, and a refusal closes the
+// connection; after a failed one it closes anyway.
+struct Event::TLS : Event {
+    TLS(Server::Client& c, const std::string& p, Reply& r) : client(c), problem(p), reply(r) {}
+    Server::Client& client;
+    const std::string& problem;
+    Reply& reply;
+};
+
 // HELO, EHLO or LHLO. `offer` is what this session is offered; take away what nobody behind us could keep.
 struct Event::Helo : Event {
     Helo(Server::Client& c, std::string& h, Extensions& o, Reply& r) : client(c), helo(h), offer(o), reply(r) {}
     Server::Client& client;
     std::string& helo;
     Extensions& offer;
+    Reply& reply;
+};
+
+// An attempt to authenticate has ended; `reply` is what the client will hear, after a failure when its delay is over.
+// By a positive one `user` becomes client.user(); a refusal makes it a failed attempt.
+struct Event::Auth : Event {
+    Auth(Server::Client& c, std::string_view m, std::string& u, const std::string& w, Reply& r)
+        : client(c), mechanism(m), user(u), reason(w), reply(r) {}
+    Server::Client& client;
+    std::string_view mechanism;  // "PLAIN"
+    std::string& user;           // who it is, or said it was; "" when it got not that far
+    const std::string& reason;   // of a failure, for a log; never a secret
     Reply& reply;
 };
 

@@ -22,8 +22,10 @@ struct Content;  // where the octets are (Server/Content.hpp)
 struct Trace {
     std::string hostname;  // ours
     std::string helo;      // what the client called itself
-    std::string protocol;  // RFC 3848: "SMTP", "ESMTP", "UTF8SMTP", ...
+    std::string protocol;  // RFC 3848: "SMTP", "ESMTP", "ESMTPSA", "UTF8SMTP", ...
     Endpoint peer, local;
+    std::string cipher{};  // of the TLS it came by; "" in the clear
+    std::string user{};    // who had authenticated
 };
 
 // A complete message, octet for octet as it was sent, the dots undone. Copies are cheap and share the octets, which

@@ -15,10 +15,22 @@ void Options::check() const {
     if (max_command_line > 1 << 20) bad("max_command_line is over 1 MiB");
     if (spool_dir.empty()) bad("spool_dir is empty");
     if (offer.binary_mime && !offer.chunking) bad("offer.binary_mime needs offer.chunking (RFC 3030)");
-    for (auto t : {command_timeout, block_timeout, data_timeout})
+    if (require_tls && !tls) bad("require_tls needs tls");
+    if (require_auth && !auth) bad("require_auth needs auth");
+    for (auto t : {command_timeout, block_timeout, data_timeout, handshake_timeout})
         if (t <= seconds(0)) bad("a timeout is not positive");
-    for (auto t : {session_timeout, data_grace})
+    for (auto t : {session_timeout, data_grace, auth_delay, auth_window})
         if (t < seconds(0)) bad("a timeout is negative");
+}
+
+Options Options::submission(std::shared_ptr<TLSAcceptor> tls, std::shared_ptr<Authenticator> auth) {
+    Options o;
+    o.require_tls = tls != nullptr;
+    o.tls = std::move(tls);
+    o.auth = std::move(auth);
+    o.require_auth = o.complete = o.qualified = true;
+    o.command_timeout = seconds(120);
+    return o;
 }
 
 }  // namespace Net::SMTP

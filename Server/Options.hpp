@@ -4,9 +4,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "Address.hpp"
+#include "Auth.hpp"
 
 namespace Net::SMTP {
 
@@ -21,6 +23,9 @@ enum class BareLineEnds {
 // What is spoken. LMTP (RFC 2033) is for the last hop: LHLO, and after the text a reply for each recipient.
 enum class Protocol { smtp, lmtp };
 
+// Where AUTH is offered though nothing is encrypted. Passwords are read by whoever can listen.
+enum class ClearAuth { never, loopback, everywhere };
+
 struct Options {
     using seconds = std::chrono::seconds;
 
@@ -31,6 +36,31 @@ struct Options {
     // With lmtp the server refuses to listen on TCP port 25 (RFC 2033 5): std::invalid_argument. PIPELINING and
     // ENHANCEDSTATUSCODES are offered then whatever `offer` says.
     Protocol protocol = Protocol::smtp;
+
+    // Offers STARTTLS (RFC 3207); addresses of a Server that begin with "tls:" speak TLS from the start (RFC 8314). See
+    // ServerTLS. Empty: neither.
+    std::shared_ptr<TLSAcceptor> tls{};
+    bool require_tls = false;  // 530 5.7.0 to all but NOOP, EHLO, STARTTLS and QUIT before it (RFC 3207 4)
+
+    // Offers AUTH (RFC 4954). See Sasl. Empty: 502.
+    std::shared_ptr<Authenticator> auth{};
+    ClearAuth clear_auth = ClearAuth::never;
+    bool require_auth = false;  // 530 5.7.0 to MAIL before it (RFC 6409 4.3)
+
+    // A mail without a Date or a Message-ID field is given them, in front of it and wherever it lies (RFC
+    // 6409 8.2, 8.3); max_message_size does not count them. A mail that goes into a sink stays as it is. A header
+    // section (the first MiB of it) is in memory until it has been looked at, whatever `spool_above` says: 452 4.3.1 if
+    // there is not enough.
+    bool complete = false;
+
+    // RFC 6409 4.2: 554 5.1.8 to a sender, 5.1.2 to a recipient whose domain has no dot ("localhost").
+    bool qualified = false;
+
+    // What RFC 6409 asks of a submission server, on ports 587 and, with TLS from the start, 465: `require_auth`,
+    // `complete`, `qualified`; `require_tls` where there is `tls` (RFC 8314); and 120 s as command_timeout (5.3), since
+    // whoever submits is near and strangers have no business here. Who may send as whom: see OwnSender. Addresses in
+    // the header are left as they are.
+    static Options submission(std::shared_ptr<TLSAcceptor> tls, std::shared_ptr<Authenticator> auth);
 
     Extensions offer{};
     Leniency lenient{};
@@ -55,6 +85,15 @@ struct Options {
     seconds session_timeout{0};         // for a whole session; 0: none
     std::uint64_t min_data_rate = 128;  // octets a second of a body, in the mean, after `data_grace`; 0: none
     seconds data_grace{180};
+    seconds handshake_timeout{60};  // for a whole TLS handshake: the connection is closed
+
+    // Against who guesses passwords. A failed AUTH is answered after `auth_delay`; after so many in a session comes 421
+    // 4.7.0, and after so many of one address (IPv6: one /64) within `auth_window` AUTH is 454 4.7.0, whatever is said,
+    // until they are that long ago. 0: no limit. In processes each counts for itself.
+    seconds auth_delay{2};
+    std::size_t auth_failures = 3;
+    std::size_t auth_failures_per_ip = 20;
+    seconds auth_window{600};
 
     // Where bodies are. A message up to `spool_above` is in memory, a larger one in an unnamed file in `spool_dir`.
     // `memory` is what the bodies of all sessions of a server may hold together in this process: over it they are

@@ -52,6 +52,16 @@ bool stale(const SocketAddress& a, const std::string& path) {
     return refused;
 }
 
+// "tls:" in front of an address.
+constexpr std::string_view implicit = "tls:";
+
+std::string full_address(const std::string& host, std::uint16_t port) {
+    if (host.starts_with(implicit)) return std::string(implicit) + full_address(host.substr(implicit.size()), port);
+    if (host.starts_with("unix:") || host.starts_with("fd:")) return host;
+    const bool with_port = host.starts_with('[') || std::ranges::count(host, ':') == 1;
+    return (with_port ? Endpoint::parse(host, port) : Endpoint{host.empty() ? "::" : host, port}).str();
+}
+
 bool out_of_resources(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
 
 // What accept(2) says when it was the peer's or the network's fault.
@@ -64,11 +74,7 @@ bool passing(int error) {
 }  // namespace
 
 Server::Server(const std::string& host, std::uint16_t port, Options options)
-    : Server({host.starts_with("unix:") || host.starts_with("fd:") ? host
-              : host.starts_with('[') || std::ranges::count(host, ':') == 1
-                  ? Endpoint::parse(host, port).str()
-                  : Endpoint{host.empty() ? "::" : host, port}.str()},
-             std::move(options)) {}
+    : Server({full_address(host, port)}, std::move(options)) {}
 
 Server::Server(const std::vector<std::string>& addresses, Options options)
     : shared_(std::make_shared<Shared>(std::move(options))), owner_(getpid()) {
@@ -110,15 +116,27 @@ std::vector<std::string> Server::activated() {
     return out;
 }
 
-void Server::add(const std::string& address) {
+void Server::add(std::string_view address) {
+    if (address.starts_with(implicit)) {
+        if (!shared_->options.tls) throw std::invalid_argument("no certificate for " + std::string(address));
+        const auto before = sockets_.size();
+        address.remove_prefix(implicit.size());
+        add(address, 465);
+        for (auto i = before; i < sockets_.size(); ++i) sockets_[i].tls = true;
+    } else {
+        add(address, 25);
+    }
+}
+
+void Server::add(std::string_view address, std::uint16_t port_unsaid) {
     if (address.starts_with("fd:")) {
         int fd = -1;
         const char* const end = address.data() + address.size();
         if (std::from_chars(address.data() + 3, end, fd).ptr != end || fd < 0)
-            throw std::invalid_argument("not a descriptor: " + address);
+            throw std::invalid_argument("not a descriptor: " + std::string(address));
         return inherit(fd);
     }
-    const auto e = Endpoint::parse(address, 25);
+    const auto e = Endpoint::parse(address, port_unsaid);
     check_port(shared_->options, e);
     if (e.local()) return bind_to(e, false);
     if (e.host.empty() || e.host == "::") {
@@ -205,6 +223,7 @@ Connection Server::dress(int fd, const Socket& from) const {
     c.socket_ = true;
     c.blocking_ = from.ours || prepare_socket(fd);
     c.shared = shared_;
+    c.implicit_tls = from.tls;
     const auto& o = shared_->options;
     if (o.max_connections > 0 || o.max_connections_per_ip > 0)
         c.slot = std::make_unique<Slot>(shared_, o.max_connections_per_ip > 0 ? c.peer().host : std::string());

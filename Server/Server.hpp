@@ -48,7 +48,9 @@ public:
     explicit Server(const std::string& host = "", std::uint16_t port = 25, Options options = {});
 
     // Listens on several: "127.0.0.1:25", "[::1]:2525", "[::]:25" (both kinds), "localhost:0", "unix:/run/smtp", and
-    // "fd:3", a descriptor that listens already (socket activation). Port 25 where none is named.
+    // "fd:3", a descriptor that listens already (socket activation). Port 25 where none is named. With "tls:" in front
+    // of one of them TLS comes before the greeting there (RFC 8314), on port 465 if none is named;
+    // std::invalid_argument if Options::tls is empty.
     explicit Server(const std::vector<std::string>& addresses, Options options = {});
     explicit Server(std::initializer_list<Where> addresses, Options options = {});
 
@@ -111,10 +113,12 @@ private:
     struct Socket {
         int fd = -1;
         bool ours = true;  // we made it, so we may shut it down
+        bool tls = false;
         std::string path;  // of a Unix socket
         unsigned long inode = 0;
     };
-    void add(const std::string& address);
+    void add(std::string_view address);
+    void add(std::string_view address, std::uint16_t port_unsaid);
     void bind_to(const Endpoint&, bool dual);
     void inherit(int fd);
     void free_sockets();

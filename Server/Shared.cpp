@@ -20,14 +20,18 @@ Options completed(Options o) {
     }
     o.max_command_line = std::max<std::size_t>(o.max_command_line, 512);
     o.check();
-    for (auto* t : {&o.command_timeout, &o.block_timeout, &o.data_timeout, &o.session_timeout, &o.data_grace})
+    for (auto* t : {&o.command_timeout, &o.block_timeout, &o.data_timeout, &o.session_timeout, &o.data_grace,
+                    &o.handshake_timeout, &o.auth_delay, &o.auth_window})
         *t = std::min<Options::seconds>(*t, longest_wait);
     return o;
 }
 
 }  // namespace
 
-Shared::Shared(Options o) : options(completed(std::move(o))), memory(std::make_shared<Budget>(options.memory)) {}
+Shared::Shared(Options o)
+    : options(completed(std::move(o))),
+      memory(std::make_shared<Budget>(options.memory)),
+      auth_failures(options.auth_failures_per_ip, options.auth_window) {}
 
 Shared::~Shared() {
     if (stop_fd >= 0) close(stop_fd);

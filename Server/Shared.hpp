@@ -12,6 +12,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "AuthFailures.hpp"
 #include "Connection.hpp"
 #include "Memory.hpp"
 #include "Options.hpp"
@@ -29,6 +30,7 @@ struct Shared {
     const Options options;
     Pipeline pipeline;
     const std::shared_ptr<Budget> memory;
+    AuthFailures auth_failures;
 
     // stop(): idle sessions say 421, the others end their mail first, but wait for nothing after drained(). The
     // descriptor is readable for good then; it is all that a forked child sees.

@@ -18,9 +18,23 @@ const Reply rcpt_first{503, "5.5.1", "RCPT first"};
 const Reply is_chunked{503, "5.5.1", "BDAT has begun; only BDAT or RSET may follow"};
 const Reply unrecognized{500, "5.5.1", "Command unrecognized"};
 const Reply not_implemented{502, "5.5.1", "Command not implemented"};
+const Reply tls_first{530, "5.7.0", "Must issue a STARTTLS command first"};
+const Reply auth_first{530, "5.7.0", "Authentication required"};
 
 bool printable(std::string_view text) {
     return std::ranges::all_of(text, [](unsigned char c) { return c > 32 && c < 127; });
+}
+
+// RFC 3207 4: what may be said before TLS where it is required. BDAT refuses by itself, since octets follow it.
+bool needs_tls(Verb verb) {
+    using enum Verb;
+    return verb != NOOP && verb != EHLO && verb != LHLO && verb != STARTTLS && verb != QUIT && verb != BDAT;
+}
+
+// RFC 6409 4.2. Neither <> nor <postmaster> names a domain, and a literal is one of its own kind.
+bool qualified(const Address& address) {
+    const auto& domain = address.domain;
+    return domain.empty() || domain.front() == '[' || domain.find('.') != domain.npos;
 }
 
 bool control(char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }
@@ -30,8 +44,9 @@ bool control(char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }
 // A row for each verb, in the enum's order; no function: 502.
 Server::Client::Function Server::Client::function(Verb verb) {
     static constexpr Function functions[] = {
-        &Client::helo, &Client::ehlo, &Client::lhlo, &Client::mail, &Client::rcpt, &Client::data, &Client::bdat,
-        &Client::rset, &Client::noop, &Client::vrfy, &Client::expn, &Client::help, &Client::quit,
+        &Client::helo, &Client::ehlo, &Client::lhlo, &Client::mail,     &Client::rcpt,
+        &Client::data, &Client::bdat, &Client::rset, &Client::noop,     &Client::vrfy,
+        &Client::expn, &Client::help, &Client::quit, &Client::starttls, &Client::auth,
     };
     const auto row = static_cast<std::size_t>(verb);
     return row < std::size(functions) ? functions[row] : nullptr;
@@ -46,6 +61,7 @@ Server::Client::Answer Server::Client::execute(std::string_view line) {
     if (command.verb == Verb::unknown) return unrecognized;
     const auto f = function(command.verb);
     if (!f) return not_implemented;
+    if (shared_->options.require_tls && !tls() && needs_tls(command.verb)) return tls_first;
     return (this->*f)(command.argument);
 }
 
@@ -58,7 +74,7 @@ Reply Server::Client::hello(std::string_view argument, Verb verb) {
         return {501, "5.5.4", "Syntax: " + std::string(SMTP::name(verb)) + " hostname"};
     const auto& o = shared_->options;
     std::string name(argument);
-    Extensions offer = esmtp ? o.offer : Extensions{false, false, false, false, false, false, false, false};
+    Extensions offer = esmtp ? o.offer : Extensions{false, false, false, false, false, false, false, false, false};
     Reply reply{250, "", ""};
     reply.text.reserve(o.hostname.size() + 128);
     reply.text = o.hostname;
@@ -75,6 +91,8 @@ Reply Server::Client::hello(std::string_view argument, Verb verb) {
     phase_ = Phase::ready;
     trace_.reset();
     if (!esmtp) return reply;
+    const auto mechanisms = auth_offer();
+    offer_.auth = !mechanisms.empty() || !user_.empty();  // who has authenticated may still say MAIL's AUTH=
     auto add = [&](bool offered, const std::string& keyword) {
         if (offered) reply.text += '\n' + keyword;
     };
@@ -86,6 +104,11 @@ Reply Server::Client::hello(std::string_view argument, Verb verb) {
     add(offer.chunking && offer.binary_mime, "BINARYMIME");
     add(offer.enhanced_status_codes, "ENHANCEDSTATUSCODES");
     add(offer.dsn, "DSN");
+    add(o.tls && connection_.can_encrypt(), "STARTTLS");
+    if (!mechanisms.empty()) {
+        reply.text += "\nAUTH";
+        for (const auto& mechanism : mechanisms) reply.text += ' ' + mechanism;
+    }
     add(true, "HELP");
     return reply;
 }
@@ -105,17 +128,66 @@ Server::Client::Answer Server::Client::lhlo(std::string_view argument) {
     return hello(argument, Verb::LHLO);
 }
 
+// RFC 3207
+Server::Client::Answer Server::Client::starttls(std::string_view argument) {
+    if (!shared_->options.tls) return not_implemented;
+    if (tls()) return Reply{503, "5.5.1", "TLS is active already"};
+    if (!argument.empty()) return no_arguments;
+    if (phase_ == Phase::mail || phase_ == Phase::chunks) return Reply{503, "5.5.1", "Not within a transaction"};
+    if (!connection_.can_encrypt()) return Reply{454, "4.7.0", "TLS not available due to temporary reason"};
+    if (!connection_.buffered().empty()) {
+        // It was sent in the clear, by whomever (CVE-2011-0411): it must count neither now nor after the handshake.
+        return goodbye({554, "5.5.1", "Nothing may follow STARTTLS before the handshake"}), std::nullopt;
+    }
+    say({220, "2.0.0", "Ready to start TLS"});
+    if (!encrypt()) return std::nullopt;
+    // RFC 3207 4.2: whatever was said before is forgotten.
+    reset();
+    helo_.clear();
+    user_.clear();
+    mechanism_.clear();
+    esmtp_ = false;
+    offer_ = shared_->options.offer;
+    statuses_ = lmtp_ || offer_.enhanced_status_codes;
+    phase_ = Phase::start;
+    trace_.reset();
+    return std::nullopt;
+}
+
+bool Server::Client::encrypt() {
+    std::string problem;
+    bool encrypted = false;
+    try {
+        auto layer = shared_->options.tls->accept(connection_.fd());
+        encrypted = connection_.encrypt(std::move(layer), deadline(shared_->options.handshake_timeout), problem);
+    } catch (const std::exception& e) {
+        problem = e.what();
+    }
+    Reply reply{220, "", "TLS is active"};
+    Event::TLS event(*this, problem, reply);
+    show(typeid(Event::TLS), event, reply);
+    if (encrypted && reply.positive()) return true;
+    if (encrypted) return goodbye(reply), false;
+    ended_ = true;
+    connection_.close();
+    return false;
+}
+
 // ---- the envelope ----
 
 Server::Client::Answer Server::Client::mail(std::string_view argument) {
     const auto& o = shared_->options;
     if (phase_ == Phase::start) return Reply{503, "5.5.1", lmtp_ ? "LHLO first" : "HELO or EHLO first"};
     if (phase_ != Phase::ready) return Reply{503, "5.5.1", "Sender already given"};
+    if (o.require_auth && user_.empty()) return auth_first;
     Reply reply{250, "2.1.0", "Sender OK"};
     auto sender = parse_mail(argument, offer_, o.lenient, reply);
     if (!sender) return reply;
+    if (o.qualified && !qualified(*sender)) return Reply{554, "5.1.8", "Sender's domain is not fully qualified"};
     if (o.max_message_size > 0 && sender->size && *sender->size > o.max_message_size)
         return Reply{552, "5.3.4", "Message is too large; the limit is " + std::to_string(o.max_message_size)};
+
+    believe(*sender);
 
     reset();
     if (!content_) content_ = std::make_shared<Content>(shared_->memory);
@@ -134,6 +206,7 @@ Server::Client::Answer Server::Client::rcpt(std::string_view argument) {
     Reply reply{250, "2.1.5", "Recipient OK"};
     auto recipient = parse_rcpt(argument, offer_, FROM.smtputf8, o.lenient, reply);
     if (!recipient) return reply;
+    if (o.qualified && !qualified(*recipient)) return Reply{554, "5.1.2", "Recipient's domain is not fully qualified"};
     if (o.max_recipients > 0 && recipients() >= o.max_recipients) return Reply{452, "4.5.3", "Too many recipients"};
 
     recipient->id = ++recipients_;
@@ -165,6 +238,7 @@ bool Server::Client::start_body() {
     Reply reply{354, "", "End data with <CR><LF>.<CR><LF>"};
     Event::Data event(*this, reply);
     show(typeid(Event::Data), event, reply);
+    content_->id.assign(id_).append("-").append(std::to_string(++mails_));
     body_ = std::make_unique<Body>(connection_, shared_->options, content_,
                                    std::move(sink_of_mail_ ? sink_of_mail_ : sink_), session_end());
     if (!reply.positive()) body_->refuse(reply);
@@ -249,16 +323,18 @@ Server::Client::Answer Server::Client::end_body() {
     body_.reset();
     phase_ = Phase::ready;
     if (!trace_ || trace_->protocol.starts_with("UTF8") != FROM.smtputf8) {
-        const char* protocol = lmtp_           ? (FROM.smtputf8 ? "UTF8LMTP" : "LMTP")
+        // RFC 3848, RFC 6531 4.3
+        std::string protocol = lmtp_           ? (FROM.smtputf8 ? "UTF8LMTP" : "LMTP")
                                : FROM.smtputf8 ? "UTF8SMTP"
                                : esmtp_        ? "ESMTP"
                                                : "SMTP";
-        trace_ = std::make_shared<const Trace>(
-            Trace{shared_->options.hostname, helo_, protocol, connection_.peer(), connection_.local()});
+        if (esmtp_ && tls()) protocol += 'S';
+        if (esmtp_ && !user_.empty()) protocol += 'A';
+        trace_ = std::make_shared<const Trace>(Trace{shared_->options.hostname, helo_, protocol, connection_.peer(),
+                                                     connection_.local(), tls() ? tls()->cipher : "", user_});
     }
     content_->shared = shared_;
     content_->trace = trace_;
-    content_->id.assign(id_).append("-").append(std::to_string(++mails_));
     content_->received_at = std::time(nullptr);
     content_->sender_present = [this] { return !connection_.peer_gone(); };
     content_->each = lmtp_;
@@ -301,10 +377,12 @@ Server::Client::Answer Server::Client::help(std::string_view) {
     const auto served = [&](Verb verb) {
         if (verb == Verb::HELO || verb == Verb::EHLO) return !lmtp_;
         if (verb == Verb::LHLO) return lmtp_;
+        if (verb == Verb::STARTTLS) return shared_->options.tls && connection_.can_encrypt();
+        if (verb == Verb::AUTH) return offer_.auth;
         return verb != Verb::EXPN && (verb != Verb::BDAT || offer_.chunking);
     };
     std::string text = "Commands:";
-    for (int v = 0; v < int(Verb::STARTTLS); ++v)
+    for (int v = 0; v < int(Verb::SEND); ++v)
         if (served(Verb(v))) text += ' ' + std::string(name(Verb(v)));
     return Reply{214, "2.0.0", text};
 }

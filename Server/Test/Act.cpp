@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace Net::SMTP::Test {
 
@@ -31,6 +32,11 @@ Act Act::wait(milliseconds time) { return Act(Step{.kind = Step::Kind::wait, .ti
 Act Act::close() { return Act(Step{.kind = Step::Kind::close}); }
 Act Act::reset() { return Act(Step{.kind = Step::Kind::reset}); }
 Act Act::stall() { return Act(Step{.kind = Step::Kind::stall}); }
+
+Act Act::encrypt(std::shared_ptr<TLSAcceptor> tls) {
+    if (!tls) throw std::invalid_argument("Act: TLS without anything to do it");
+    return Act(Step{.kind = Step::Kind::encrypt, .tls = std::move(tls)});
+}
 
 Act Act::endless_lines(std::string line) {
     if (line.empty()) throw std::invalid_argument("Act: an endless repetition of nothing");

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "../Reply.hpp"
+#include "../TLS.hpp"
 #include "Pace.hpp"
 
 namespace Net::SMTP::Test {
@@ -32,6 +34,11 @@ public:
     static Act reset();
     // Reads on, and says nothing any more until the other side leaves.
     static Act stall();
+    // Runs TLS's handshake, of a ServerTLS for example; everything goes through it from then on, both ways. What the
+    // client sent before, and nobody has read yet, is forgotten. Act(Reply{220, "", "go"}).then(Act::encrypt(tls)) is
+    // an answer to STARTTLS, and on("", Act::encrypt(tls).then(greeting)) implicit TLS. A handshake that fails ends the
+    // connection.
+    static Act encrypt(std::shared_ptr<TLSAcceptor> tls);
     // Until the other side leaves: this line again and again; octets of a line that does not end.
     static Act endless_lines(std::string line = "250-and so on\r\n");
     static Act endless_line(std::string beginning = "250 ");
@@ -45,11 +52,12 @@ public:
 private:
     friend class ScriptedServer;
     struct Step {
-        enum class Kind { say, wait, close, reset, stall, repeat };
+        enum class Kind { say, wait, close, reset, stall, encrypt, repeat };
         Kind kind = Kind::say;
         std::string octets{};
         milliseconds time{0};
         Pace pace{};
+        std::shared_ptr<TLSAcceptor> tls{};
     };
     Act() = default;
     explicit Act(Step step) : steps_{std::move(step)} {}

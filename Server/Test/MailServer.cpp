@@ -49,7 +49,8 @@ bool refusal(const Reply& reply) { return reply.code >= 400 && reply.code < 600;
 bool reachable(std::string_view beginning, const Leniency& lenient) {
     if (beginning.empty() || beginning == "." || same_text(beginning, "DATA")) return true;
     const std::string bracket = lenient.missing_brackets ? "" : "<";
-    const std::array<std::string, 5> commands{"EHLO ", "HELO ", "LHLO ", "MAIL FROM:" + bracket, "RCPT TO:" + bracket};
+    const std::array<std::string, 6> commands{
+        "EHLO ", "HELO ", "LHLO ", "AUTH ", "MAIL FROM:" + bracket, "RCPT TO:" + bracket};
     return std::ranges::any_of(commands, [&](const std::string& c) {
         return begins(beginning, c) || (beginning.size() >= 4 && begins(c, beginning));
     });
@@ -58,6 +59,7 @@ bool reachable(std::string_view beginning, const Leniency& lenient) {
 bool possible(std::string_view beginning, const Reply& reply) {
     if (refusal(reply)) return true;
     if (beginning.empty()) return reply.code == 220;
+    if (begins(beginning, "AUTH")) return reply.code == 235;
     return reply.code >= 200 && reply.code < 300 && !begins(beginning, "DATA");
 }
 
@@ -182,6 +184,7 @@ void MailServer::State::attach() {
         const auto* verb = e.client.options().protocol == Protocol::lmtp ? "LHLO " : any ? "EHLO " : "HELO ";
         answer_to(verb + e.helo, e.client, e.reply);
     });
+    server.on<Event::Auth>([=](Event::Auth& e) { answer_to("AUTH " + std::string(e.mechanism), e.client, e.reply); });
     server.on<Event::Mail>([=](Event::Mail& e) { answer_to("MAIL FROM:" + e.sender.raw, e.client, e.reply); });
     server.on<Event::Rcpt>([=](Event::Rcpt& e) { answer_to("RCPT TO:" + e.recipient.raw, e.client, e.reply); });
     server.on<Event::Data>([=](Event::Data& e) { answer_to("DATA", e.client, e.reply); });
@@ -214,8 +217,9 @@ Reply MailServer::State::judge(const Mail& mail, const Recipient& recipient, con
 
 void MailServer::State::handle(Server::Client& client) {
     const auto& trace = client.MSG.trace();
-    const Mail mail{client.FROM,   client.TO, std::string(client.MSG.view()), client.helo(), trace.protocol,
-                    client.peer(), Reply()};
+    const Mail mail{client.FROM,   client.TO,      std::string(client.MSG.view()),
+                    client.helo(), trace.protocol, client.peer(),
+                    Reply(),       trace.user,     trace.cipher};
     const auto what = told(".");
     if (what.drop) {
         {

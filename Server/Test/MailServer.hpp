@@ -27,7 +27,9 @@ struct Mail {
     std::string helo;
     std::string protocol;  // RFC 3848: "SMTP", "ESMTP", "LMTP", ...
     Endpoint peer;
-    Reply reply;  // what its sender was answered; code 0 when the connection was dropped instead
+    Reply reply;           // what its sender was answered; code 0 when the connection was dropped instead
+    std::string user{};    // who had authenticated; "" for nobody
+    std::string cipher{};  // of the TLS it came by, "TLS_AES_256_GCM_SHA384"; "" in the clear
 
     // As Message::header: the first field of that name (any case), unfolded.
     std::optional<std::string> header(std::string_view name) const;
@@ -42,6 +44,8 @@ struct Mail {
 //     server.reply_to("RCPT TO:<bad@", {550, "5.1.1", "No such user"});
 //     my_program::send(server.address(), ...);
 //     const auto mails = server.wait_for(1);
+//
+// With TLS and AUTH by its options: see Certificates and Users.
 class MailServer {
 public:
     using milliseconds = std::chrono::milliseconds;
@@ -51,7 +55,7 @@ public:
     // as it came.
     MailServer();
     // With these options ("mail.test" if they name no host), on one address as Server takes it: "[::1]:0",
-    // "unix:/path". std::invalid_argument and std::system_error as Server's.
+    // "tls:127.0.0.1:0", "unix:/path". std::invalid_argument and std::system_error as Server's.
     explicit MailServer(const Options& options, const std::string& listen = "127.0.0.1:0");
     ~MailServer();
     MailServer(const MailServer&) = delete;
@@ -85,12 +89,13 @@ public:
     using Verdict = std::function<Reply(const Mail&, const Recipient&)>;
     void verdict(Verdict);
 
-    // To a command that begins so, letters without case: EHLO, HELO, LHLO, "MAIL FROM:<a@", "RCPT TO:<bad@", DATA (the
-    // first BDAT as well), "" for the greeting, "." for the end of a text, instead of the verdict. The server looks at
-    // the command first, so only what is correct and comes in order gets there. `times`: so often, then no more. The
-    // longest beginning that fits wins, of equals the last that was said. std::invalid_argument for another command
-    // (ScriptedServer answers any), and for a reply that can't be the answer: DATA has refusals only, the greeting 220
-    // and refusals, the others 2xx and refusals.
+    // To a command that begins so, letters without case: EHLO, HELO, LHLO, AUTH (when the attempt has come to its end),
+    // "MAIL FROM:<a@", "RCPT TO:<bad@", DATA (the first BDAT as well), "" for the greeting, "." for the end of a text,
+    // instead of the verdict. The server looks at the command first, so only what is correct and comes in order gets
+    // there. `times`: so often, then no more. The longest beginning that fits wins, of equals the last that was said.
+    // std::invalid_argument for another command (ScriptedServer answers any), and for a reply that can't be the answer:
+    // DATA has refusals only, the greeting 220 and refusals, AUTH 235 and refusals, the others 2xx and refusals. No 235
+    // lets in who has failed.
     void reply_to(std::string_view beginning, const Reply& reply, std::size_t times = always);
     // The connection is gone without an answer, and what was not yet sent of the answers before it.
     void drop(std::string_view beginning, std::size_t times = always);

@@ -181,13 +181,27 @@ void ScriptedClient::expect_end(Within within) {
 }
 
 void ScriptedClient::expect_silence(milliseconds time) {
-    const auto& s = *state_;
+    auto& s = *state_;
     if (!s.buffer.empty()) fail("expected silence, got: " + escaped(s.buffer));
-    if (s.wire.readable(Clock::now() + time)) {
-        const auto octets = receive();
-        fail(octets.empty() ? "expected silence, got the end" : "expected silence, got: " + escaped(octets));
-    }
+    std::string octets;
+    const auto done = s.wire.receive(octets, Clock::now() + time);
+    if (done == Wire::Done::late) return;
+    s.heard += octets;
+    fail(octets.empty() ? "expected silence, got the end" : "expected silence, got: " + escaped(octets));
 }
+
+// ---- TLS ----
+
+void ScriptedClient::encrypt(std::unique_ptr<TLSLayer> layer) {
+    auto& s = *state_;
+    if (!s.buffer.empty()) fail("in the clear before the handshake: " + escaped(s.buffer));
+    const auto done = s.wire.encrypt(std::move(layer), end_of({}));
+    if (done == Wire::Done::late) fail("the handshake was not over in time");
+    if (done == Wire::Done::gone) fail("the handshake failed: " + s.wire.error());
+    s.transcript.note("-- ", tls()->version + ' ' + tls()->cipher);
+}
+
+const TLS* ScriptedClient::tls() const { return state_->wire.tls(); }
 
 // ---- dialogues ----
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "../Endpoint.hpp"
+#include "../TLS.hpp"
 #include "Failure.hpp"
 #include "Octets.hpp"
 #include "Pace.hpp"
@@ -87,6 +88,12 @@ public:
     // the first RESET is said before anything is heard. std::invalid_argument names a line that is no step, before
     // anything is said.
     void play(std::string_view script, const Pace& pace = Pace::groups);
+
+    // Encrypts from here on, after STARTTLS was answered or from the start: runs the handshake of a layer for fd(), a
+    // ClientTLS's for example. Failure when it fails, or when something came in the clear behind the last reply.
+    void encrypt(std::unique_ptr<TLSLayer> layer);
+    // What was agreed on; null in the clear.
+    const TLS* tls() const;
 
     // ---- what was said ----
 

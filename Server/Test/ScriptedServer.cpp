@@ -151,9 +151,11 @@ private:
     void conclude(End);
     void perform(const Act::Step&);
     void say(std::string_view octets, const Pace&, Deadline);
+    void encrypt(TLSAcceptor&);
     // Gets more; Over at the end. Recorded, but for what is not to be kept.
     void fill(Deadline);
     std::string command();
+    void heard(const std::string& command);
     void text();
     void chunk(const std::string& command);
     void end_of_text(const std::string& command);
@@ -246,6 +248,7 @@ void ScriptedServer::State::Talk::perform(const Act::Step& step) {
                 fill(patience());
                 buffer_.clear();
             }
+        case Kind::encrypt: encrypt(*step.tls); return;
         case Kind::repeat:
             for (const auto end = patience();;) say(step.octets, step.pace, end);
     }
@@ -260,6 +263,19 @@ void ScriptedServer::State::Talk::say(std::string_view octets, const Pace& pace,
     if (done == Wire::Done::gone) throw Over{End::client};
     // Who takes one endless line after another is never silent, but has had his time.
     if (done == Wire::Done::late || Clock::now() > end) throw Over{End::silence};
+}
+
+void ScriptedServer::State::Talk::encrypt(TLSAcceptor& tls) {
+    buffer_.clear();
+    const auto done = wire_.encrypt(tls.accept(wire_.fd()), patience());
+    {
+        std::lock_guard lock(state_.mutex);
+        const auto* agreed = wire_.tls();
+        session_.heard.encrypted = agreed != nullptr;
+        session_.heard.server_name = agreed ? agreed->server_name : "";
+        session_.transcript.note("-- ", agreed ? agreed->version : "no TLS: " + wire_.error());
+    }
+    if (done != Wire::Done::all) throw Over{done == Wire::Done::gone ? End::client : End::silence};
 }
 
 void ScriptedServer::State::Talk::fill(Deadline end) {
@@ -283,8 +299,15 @@ std::string ScriptedServer::State::Talk::command() {
     auto said = buffer_.substr(0, end);
     buffer_.erase(0, end + 2);
     std::lock_guard lock(state_.mutex);
-    session_.heard.commands.push_back(said);
+    heard(said);
     return said;
+}
+
+// With the mutex held.
+void ScriptedServer::State::Talk::heard(const std::string& command) {
+    auto& h = session_.heard;
+    h.commands.push_back(command);
+    if (!h.encrypted) h.in_the_clear = h.commands.size();
 }
 
 // To the text that has begun last.
@@ -327,7 +350,7 @@ void ScriptedServer::State::Talk::text() {
     {
         std::lock_guard lock(state_.mutex);
         session_.heard.texts.back().complete = true;
-        session_.heard.commands.emplace_back(".");
+        heard(".");
     }
     end_of_text("");
 }

@@ -38,7 +38,10 @@ struct Conversation {
     Endpoint peer;
     std::vector<std::string> commands;  // without CRLF, as they were written; "." for the end of a text
     std::vector<Text> texts;            // begun ones too
-    std::string octets;                 // all that was heard
+    std::string octets;                 // all that was heard, but for TLS's own: what it hid is here in the clear
+    bool encrypted = false;             // an Act::encrypt() went well
+    std::size_t in_the_clear = 0;       // how many of `commands` came before that; all where there was none
+    std::string server_name;            // whom the client asked for then (SNI)
     std::string transcript;             // of both sides, shortened, for a person to read
     End end = End::open;
 

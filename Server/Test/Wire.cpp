@@ -33,17 +33,65 @@ Wire::Done Wire::failed() {
     return Done::gone;
 }
 
+bool Wire::await(short events, Deadline end) const {
+    pollfd ready{fd_, events, 0};
+    for (;;) {
+        const int n = poll(&ready, 1, milliseconds_until(end));
+        if (n != 0 && !(n < 0 && errno == EINTR)) return true;
+        if (n == 0) return false;
+    }
+}
+
+std::ptrdiff_t Wire::outcome(TLSLayer::Did did, const std::size_t& moved, short& events) {
+    using enum TLSLayer::Did;
+    if (did == done) return std::ptrdiff_t(moved);
+    if (did == ended) return 0;
+    events = did == wants_output ? POLLOUT : POLLIN;
+    errno = did == failed ? EPROTO : EAGAIN;
+    return -1;
+}
+
+std::ptrdiff_t Wire::put(std::string_view octets, short& events) {
+    events = POLLOUT;
+    if (!layer_) return ::send(fd_, octets.data(), octets.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    std::size_t sent = 0;
+    return outcome(layer_->write(octets.data(), octets.size(), sent), sent, events);
+}
+
+std::ptrdiff_t Wire::get(char* to, std::size_t size, short& events) {
+    events = POLLIN;
+    if (!layer_) return recv(fd_, to, size, MSG_DONTWAIT);
+    std::size_t got = 0;
+    return outcome(layer_->read(to, size, got, false), got, events);
+}
+
+Wire::Done Wire::encrypt(std::unique_ptr<TLSLayer> layer, Deadline end) {
+    for (;;) {
+        short events = 0;
+        const auto did = layer->handshake(false);
+        const auto n = outcome(did, 1, events);
+        if (n > 0) break;
+        if (n == 0 || errno != EAGAIN) {
+            error_ = n == 0 ? "the other side has gone" : layer->problem();
+            return Done::gone;
+        }
+        if (!await(events, end)) return Done::late;
+    }
+    layer_ = std::move(layer);
+    return Done::all;
+}
+
 Wire::Done Wire::send_piece(std::string_view octets, Deadline end) {
     while (!octets.empty()) {
-        const auto n = ::send(fd_, octets.data(), octets.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        short events = 0;
+        const auto n = put(octets, events);
         if (n > 0) {
             octets.remove_prefix(std::size_t(n));
             continue;
         }
-        if (errno == EINTR) continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK) return failed();
-        pollfd out{fd_, POLLOUT, 0};
-        if (poll(&out, 1, milliseconds_until(end)) == 0) return Done::late;
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) return failed();
+        if (!await(events, end)) return Done::late;
     }
     return Done::all;
 }
@@ -73,17 +121,16 @@ Wire::Done Wire::send(std::string_view octets, const Pace& pace, Deadline end) {
 }
 
 Wire::Done Wire::receive(std::string& to, Deadline end) {
+    bool look = layer_ != nullptr;  // it may hold octets that the socket has no more
+    short events = POLLIN;
     for (;;) {
-        pollfd in{fd_, POLLIN, 0};
-        const int ready = poll(&in, 1, milliseconds_until(end));
-        if (ready == 0) return Done::late;
-        if (ready < 0 && errno != EINTR) return failed();
-        if (ready < 0) continue;
+        if (!look && !await(events, end)) return Done::late;
+        look = false;
         const auto before = to.size();
         to.resize(before + largest_read);
-        const auto n = recv(fd_, to.data() + before, largest_read, MSG_DONTWAIT);
+        const auto n = get(to.data() + before, largest_read, events);
         const int error = errno;
-        to.resize(before + std::size_t(std::max<ssize_t>(n, 0)));
+        to.resize(before + std::size_t(std::max<std::ptrdiff_t>(n, 0)));
         errno = error;
         if (n > 0) return Done::all;
         if (n == 0) return Done::gone;
@@ -91,12 +138,10 @@ Wire::Done Wire::receive(std::string& to, Deadline end) {
     }
 }
 
-bool Wire::readable(Deadline end) const {
-    pollfd in{fd_, POLLIN, 0};
-    return poll(&in, 1, milliseconds_until(end)) != 0;
+void Wire::half_close() {
+    if (layer_) layer_->end();
+    shutdown(fd_, SHUT_WR);
 }
-
-void Wire::half_close() { shutdown(fd_, SHUT_WR); }
 
 void Wire::finish(Deadline end) {
     half_close();
@@ -113,6 +158,7 @@ void Wire::reset() {
 
 void Wire::close() {
     std::lock_guard lock(closing_);
+    layer_.reset();
     if (fd_ >= 0) ::close(fd_);
     fd_ = -1;
 }

@@ -1,10 +1,12 @@
 // Wire -- a connected descriptor's octets, each wait with its end; for the kit's own .cpp files, it is not installed.
 #pragma once
 
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 
+#include "../TLS.hpp"
 #include "../Wait.hpp"
 #include "Pace.hpp"
 
@@ -27,8 +29,9 @@ public:
     // Appends what comes next, 64 KiB at most; `gone` at the end, and error() says why, "" for an orderly one.
     Done receive(std::string& to, Deadline);
     const std::string& error() const { return error_; }
-    // Whether something comes before that moment, if only the end.
-    bool readable(Deadline) const;
+    // Runs the handshake of a layer for fd(), through which everything goes then. What was received already was plain.
+    Done encrypt(std::unique_ptr<TLSLayer>, Deadline);
+    const TLS* tls() const { return layer_ ? &layer_->tls() : nullptr; }
 
     void half_close();
     // Ends our direction and reads away what still comes until the other side does the same, or until the deadline:
@@ -44,9 +47,16 @@ private:
     Done send_piece(std::string_view octets, Deadline);
     void await_taken(Deadline) const;
     Done failed();
+    // Until the descriptor can do that; false when it is too late.
+    bool await(short events, Deadline) const;
+    // As send(2) and recv(2) with MSG_DONTWAIT, but `events` is what to wait for after EAGAIN.
+    std::ptrdiff_t put(std::string_view octets, short& events);
+    std::ptrdiff_t get(char* to, std::size_t size, short& events);
+    std::ptrdiff_t outcome(TLSLayer::Did, const std::size_t& moved, short& events);
 
     int fd_;
     std::string error_;
+    std::unique_ptr<TLSLayer> layer_;
     std::mutex closing_;  // no cut() of a descriptor that may be somebody else's by now
 };
 
