@@ -3,26 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <ctime>
+
+#include "../Server/Header.hpp"
 
 namespace Net::SMTP {
 
 namespace {
-
-// RFC 5322 3.3, in UTC.
-std::string date(std::time_t when) {
-    std::tm t{};
-    gmtime_r(&when, &t);
-    static constexpr std::array days{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static constexpr std::array months{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    char text[64];
-    std::snprintf(text, sizeof text, "%s, %d %s %d %02d:%02d:%02d +0000", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
-                  t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
-    return text;
-}
 
 // Whatever a hook made of a name, it stays one word of one line.
 std::string word(std::string text) {
@@ -46,7 +33,7 @@ std::string received_field(const Message& message, const std::string& hostname) 
     out += "by " + word(t.hostname.empty() ? hostname : t.hostname);
     if (!t.protocol.empty()) out += " with " + t.protocol;
     if (!message.id().empty()) out += " id " + message.id();
-    out += ";\r\n\t" + date(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
+    out += ";\r\n\t" + date_time(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
     return out;
 }
 

@@ -33,7 +33,9 @@ HostWalk HostWalk::by_mx(const std::string& domain, Settings settings) {
         walk.failure_ = {550, "5.1.2", "No domain to deliver to"};
     } else if (domain.front() == '[') {
         const auto address = literal_address(domain);
-        if (address) walk.upstreams_.push_back({{*address, walk.settings_.port}, Protocol::smtp});
+        using Level = ClientTLS::Level;
+        const auto level = walk.settings_.level == Level::dane ? Level::may : walk.settings_.level;
+        if (address) walk.upstreams_.push_back({{*address, walk.settings_.port}, Protocol::smtp, {}, level});
         else walk.failure_ = {550, "5.1.2", "Not an address that mail can be sent to: " + domain};
     } else {
         walk.domain_ = domain;
@@ -90,6 +92,7 @@ void HostWalk::find_exchangers() {
     using Status = Records::Status;
     const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
     const auto records = query(domain_, RecordType::MX, wait);
+    secure_ = records.secure;
     const Reply unknown{451, "4.4.3", "The mail servers of " + domain_ + " could not be looked up"};
     switch (records.status) {
         case Status::no_domain: failure_ = {550, "5.1.2", "No such domain: " + domain_}; return;
@@ -134,23 +137,62 @@ void HostWalk::find_addresses(const std::string& host) {
     std::vector<std::string> kinds[2];
     const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
     int which = 0;
+    bool secure = true;
     for (const auto type : {RecordType::AAAA, RecordType::A}) {
         const auto records = query(host, type, wait);
         kinds[which] = addresses(records);
         if (records.temporary() || (records.found() && kinds[which].empty())) unsure_ = true;
         if (kinds[which].size() > most_addresses) kinds[which].resize(most_addresses);
+        if (records.found()) secure = secure && records.secure;
         ++which;
     }
+    auto like = like_;
+    const bool any = !kinds[0].empty() || !kinds[1].empty();
+    if (any && !find_records(host, secure, like)) return;
     for (std::size_t i = 0; i < std::max(kinds[0].size(), kinds[1].size()); ++i)
         for (const auto& kind : kinds)
             if (i < kind.size()) {
-                const Endpoint endpoint{kind[i], like_.endpoint.port};
-                upstreams_.push_back(
-                    {endpoint, like_.protocol, host + '[' + kind[i] + "]:" + std::to_string(endpoint.port)});
+                like.endpoint.host = kind[i];
+                like.name = host + '[' + kind[i] + "]:" + std::to_string(like.endpoint.port);
+                upstreams_.push_back(like);
             }
     if (found_ || !upstreams_.empty()) return;
     if (unsure_) failure_ = {451, "4.4.3", "The address of " + host + " could not be looked up"};
     else if (smart_) failure_ = {451, "4.4.4", "The next hop " + host + " has no address"};
+}
+
+// A host that may not be asked now; another one may.
+void HostWalk::defer(const Reply& why) {
+    if (!found_) failure_ = why;
+    found_ = true;
+}
+
+// What the host's certificate is to be, and how much TLS it takes (RFC 7672 2.2). False: not to be asked at all.
+bool HostWalk::find_records(const std::string& host, bool secure, Upstream& like) {
+    using Level = ClientTLS::Level;
+    like.names.assign(1, host);
+    if (!smart_ && !same_text(host, domain_)) like.names.push_back(domain_);
+    like.level = settings_.level;
+    if (settings_.level != Level::dane) return true;
+    like.level = Level::may;
+    if (!smart_ && !(secure_ && secure)) return true;
+
+    const auto base = '_' + std::to_string(like.endpoint.port) + "._tcp." + host;
+    const auto records = query(base, RecordType::TLSA, settings_.wait.within(Clock::now() + settings_.lookup));
+    if (records.temporary()) {
+        defer({451, "4.7.5", "The TLSA records of " + host + " could not be looked up"});
+        return false;
+    }
+    if (records.found() && records.secure) {
+        like.records = tlsa(records);
+        std::ranges::sort(like.records);  // the same records are the same host to SessionCache
+        const bool usable = std::ranges::any_of(like.records, ClientTLS::usable);
+        like.level = usable ? Level::dane : Level::must;
+    }
+    if (!smart_ || like.level == Level::dane) return true;
+    const std::string what = like.level == Level::must ? "usable" : "validated";
+    defer({451, "4.7.5", host + " has no " + what + " TLSA records, which are required"});
+    return false;
 }
 
 }  // namespace Net::SMTP

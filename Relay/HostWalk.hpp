@@ -22,6 +22,7 @@ public:
         Endpoint ourselves{};          // where the message came in
         std::chrono::seconds lookup{20};
         Wait wait{Deadline::max()};
+        ClientTLS::Level level = ClientTLS::Level::none;  // `dane` is decided for each host
     };
     // By the MX records of `domain` (RFC 5321 5.1), or straight to the address that the literal names.
     static HostWalk by_mx(const std::string& domain, Settings settings);
@@ -41,6 +42,8 @@ private:
     Records query(const std::string& name, RecordType type, const Wait&) const;
     void find_exchangers();
     void find_addresses(const std::string& host);
+    bool find_records(const std::string& host, bool secure, Upstream& like);
+    void defer(const Reply&);
 
     Settings settings_;
     std::string domain_;              // to be looked up
@@ -49,7 +52,8 @@ private:
     std::deque<Upstream> upstreams_;  // to be tried
     Upstream like_{};                 // port and protocol of what hosts_ become
     bool smart_ = false, unsure_ = false, found_ = false;
-    int given_ = 0;  // how many there were to try
+    bool secure_ = false;  // the MX records were, or that there are none
+    int given_ = 0;        // how many there were to try
     Reply failure_{451, "4.4.4", "No route"};
 };
 

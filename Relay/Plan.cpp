@@ -13,7 +13,8 @@ using Clock = std::chrono::steady_clock;
 
 // Whether both make the same MAIL, and the same RCPT.
 bool same(const Sender& a, const Sender& b) {
-    return a.str() == b.str() && a.body == b.body && a.smtputf8 == b.smtputf8 && a.ret == b.ret && a.envid == b.envid;
+    return a.str() == b.str() && a.body == b.body && a.smtputf8 == b.smtputf8 && a.ret == b.ret && a.envid == b.envid &&
+           a.auth == b.auth;
 }
 bool same(const Recipient& a, const Recipient& b) {
     const auto original = [](const Recipient& r) { return r.orcpt ? r.orcpt->type + ';' + r.orcpt->address : ""; };
@@ -42,13 +43,23 @@ Reply passed_on(Reply reply) {
 std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Origin& origin,
                                         Deadline end) {
     const auto name = our_name(o, origin.hostname);
-    HostWalk::Settings how{o.resolver.get(), o.mx_port,         name,
-                           origin.local,     o.patience.lookup, Shared::wait(origin.server, end)};
+    HostWalk::Settings how{.resolver = o.resolver.get(),
+                           .port = o.mx_port,
+                           .hostname = name,
+                           .ourselves = origin.local,
+                           .lookup = o.patience.lookup,
+                           .wait = Shared::wait(origin.server, end),
+                           .level = o.tls.level(o.login != nullptr)};
     auto walk = o.host.empty() ? HostWalk::by_mx(destination, std::move(how))
                                : HostWalk::to(Upstream::parse(o.host), std::move(how));
-    return std::make_unique<Transfer>(
-        std::move(walk), Transfer::Settings{name, o.patience, o.chunking, o.partial || origin.each, o.sessions.get(),
-                                            end, origin.server});
+    return std::make_unique<Transfer>(std::move(walk), Transfer::Settings{.hostname = name,
+                                                                          .patience = o.patience,
+                                                                          .chunking = o.chunking,
+                                                                          .partial = o.partial || origin.each,
+                                                                          .cache = o.sessions.get(),
+                                                                          .security = {o.tls, o.login},
+                                                                          .end = end,
+                                                                          .server = origin.server});
 }
 
 Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& sender, const Recipient& to) {
@@ -65,11 +76,12 @@ Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& se
     return groups.back().transfer->begin(sender, sender.size.value_or(0), to);
 }
 
-std::unique_ptr<Transfer> Ahead::take(const std::string& where, const Sender& sender,
+std::unique_ptr<Transfer> Ahead::take(const Relay::Options& o, const std::string& where, const Sender& sender,
                                       const std::vector<Recipient>& to) {
     const auto known = std::ranges::find(groups, where, &Group::destination);
     const auto same_recipient = [](const Recipient& a, const Recipient& b) { return same(a, b); };
     if (known == groups.end() || !known->transfer || !known->transfer->still_ready() || !same(from, sender) ||
+        known->transfer->security() != Security{o.tls, o.login} ||
         !std::ranges::equal(to, known->transfer->to(), same_recipient))
         return nullptr;
     return std::move(known->transfer);

@@ -22,6 +22,20 @@ const Reply no_route{451, "4.4.4", "No route"};
 const Reply unreadable{451, "4.3.0", "The message could not be read"};
 const Reply too_many_hops{554, "5.4.6", "Too many hops"};
 
+void check_security(const Relay::Options& o) {
+    using Level = ClientTLS::Level;
+    const auto refuse = [](const std::string& why) { throw std::invalid_argument("Relay::Options: " + why); };
+    if (o.login && o.host.empty()) refuse("login: without host");
+    if (o.target) return;
+    const auto level = o.tls.level(o.login != nullptr);
+    if (level == Level::dane && !o.resolver) refuse("tls: dane without a resolver");
+    if (o.host.empty()) return;
+    const auto to = Upstream::parse(o.host).endpoint;
+    const bool required = o.tls.options().level.value_or(Level::may) > Level::may || o.tls.options().implicit;
+    if (to.local() && required) refuse("tls: over a Unix socket: " + o.host);
+    if (level == Level::dane && !address_octets(to.host).empty()) refuse("tls: dane of an address: " + o.host);
+}
+
 void check(const Relay::Options& o) {
     auto clean = [](const std::string& s) {
         return std::ranges::all_of(s, [](unsigned char c) { return c > 32 && c < 127; });
@@ -31,12 +45,14 @@ void check(const Relay::Options& o) {
     if (o.total.count() <= 0) throw std::invalid_argument("Relay::Options: total is not positive");
     if (o.total > longest) throw std::invalid_argument("Relay::Options: total is over a year");
     const auto& p = o.patience;
-    for (auto t : {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit, p.lookup}) {
+    for (auto t :
+         {p.connect, p.greeting, p.helo, p.mail, p.rcpt, p.data, p.block, p.data_end, p.quit, p.lookup, p.handshake}) {
         if (t.count() <= 0) throw std::invalid_argument("Relay::Options: patience is not positive");
         if (t > longest) throw std::invalid_argument("Relay::Options: patience is over a year");
     }
     if (o.mx_port == 0) throw std::invalid_argument("Relay::Options: mx_port is 0");
     if (!o.host.empty()) Upstream::parse(o.host);
+    check_security(o);
 }
 
 // What is known before anybody is asked.
@@ -75,7 +91,7 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
 Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Options& options) {
     check(options);
     message.custody().begin(to);
-    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", false, false});
+    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", "", false, false});
 
     if (const auto refusal = refused(message, options)) all(*refusal, "");
     else if (options.target) deliver_to_target(from, to, message, options);
@@ -150,7 +166,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
     for (auto& group : groups) {
         std::vector<Recipient> members;
         for (const auto i : group.members) members.push_back(to[i]);
-        if (ahead) group.transfer = (*ahead)->take(group.destination, from, members);
+        if (ahead) group.transfer = (*ahead)->take(options, group.destination, from, members);
         if (group.transfer) {
             group.transfer->extend(end, origin.server);
         } else {
@@ -163,6 +179,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
             auto& result = results_[group.members[i]];
             result.reply = replies[i];
             result.host = group.transfer->host();
+            result.tls = group.transfer->tls();
             worst = Reply(worse(worst, result.reply));
         }
     }
@@ -176,6 +193,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
             result.reply = outcomes[i].reply;
             result.in_doubt = outcomes[i].in_doubt;
             result.host = group.transfer->host();
+            result.tls = group.transfer->tls();
             worst = Reply(worse(worst, result.reply));
         }
         group.members.clear();
@@ -183,6 +201,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
     // Who would have had it, but for the others. Nothing is positive here that was not sent.
     const auto worst_one = std::ranges::find(results_, worst, &Result::reply);
     const auto who = worst_one == results_.end() ? std::string() : worst_one->host;
+    const auto how = worst_one == results_.end() ? std::string() : worst_one->tls;
     const Reply lost{451, "4.4.2", "Connection to the next hop lost"};
     for (const auto& group : groups)
         for (const auto i : group.members)
@@ -190,6 +209,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
                 results_[i].reply = worst.positive() ? lost : worst;
                 results_[i].held_back = true;
                 results_[i].host = who;
+                results_[i].tls = how;
             }
 }
 
@@ -231,14 +251,19 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     if (options.host.empty()) return {};
     const auto end = Clock::now() + options.total;
     const auto name = our_name(options, "");
-    auto walk = HostWalk::to(Upstream::parse(options.host),
-                             {options.resolver.get(), options.mx_port, name, {}, options.patience.lookup, end});
+    const Security security{options.tls, options.login};
+    auto walk = HostWalk::to(Upstream::parse(options.host), {.resolver = options.resolver.get(),
+                                                             .hostname = name,
+                                                             .lookup = options.patience.lookup,
+                                                             .wait = end,
+                                                             .level = options.tls.level(options.login != nullptr)});
     bool tried = false;
     while (const auto upstream = walk.next()) {
-        const Session session(*upstream, name, options.patience, end);
+        const Session session(*upstream, name, options.patience, end, nullptr, security);
         why = session.failed().value_or(Reply());
         if (why.positive()) return session.offer();
         tried = true;
+        if (session.login_refused()) break;
     }
     if (!tried) why = walk.failure();
     return {};

@@ -11,7 +11,9 @@
 #include "../Server/Reply.hpp"
 #include "../Server/Resolver.hpp"
 #include "../Server/Server.hpp"
+#include "ClientTLS.hpp"
 #include "Fields.hpp"
+#include "Login.hpp"
 #include "Session.hpp"
 #include "SessionCache.hpp"
 #include "Target.hpp"
@@ -37,6 +39,14 @@ public:
         std::shared_ptr<Resolver> resolver{};
         std::uint16_t mx_port = 25;  // of hosts found by MX, and of address literals
         std::shared_ptr<Target> target{};
+        // Of the smart host, and of hosts by MX. What can't be had of what it asks for is 451 4.7.5, and the next host
+        // is asked. std::invalid_argument for what can never be: `dane` without `resolver` or of an address literal,
+        // any TLS that is required over a Unix socket.
+        ClientTLS tls{};
+        // Who we are at the smart host. Before it is told anything of a mail AUTH must have gone well; what fails is
+        // 451 4.7.8, and 451 4.7.5 where there is no mechanism. After a refusal for good (5xx) no other address is
+        // tried: each failure counts where accounts are locked. Not by MX: std::invalid_argument.
+        std::shared_ptr<Login> login{};
         std::string hostname{};  // what we call ourselves. Empty: as the message was received, else the system's name
         std::chrono::seconds total{240};  // for everything together; a sender waits for 600 (RFC 5321 4.5.3.2.6)
         Patience patience{};              // for each step
@@ -59,6 +69,7 @@ public:
         Reply reply;             // the next hop's, or ours when it did not get that far
         std::string host;        // who said it, or could not be reached (451 4.4.1): "192.0.2.1:25",
                                  // "mx.example.org[192.0.2.1]:25"; empty when there was nobody to ask
+        std::string tls{};       // "TLSv1.3 TLS_AES_256_GCM_SHA384, verified"; empty: in the clear, or not connected
         bool in_doubt = false;   // the end was sent and no answer came: the next hop may have the mail (RFC 1047)
         bool held_back = false;  // was accepted, but not sent to because of another, whose reply and host these are
         bool delivered() const { return reply.positive(); }

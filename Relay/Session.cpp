@@ -19,7 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t longest_line = 2048;  // RFC 5321 4.5.3.1.5 says 512; some say more
+constexpr std::size_t longest_line = 2048;             // RFC 5321 4.5.3.1.5 says 512; some say more
+constexpr std::size_t longest_challenge = 12'288 + 6;  // RFC 4954 4, with "334 " and CRLF
 constexpr int most_lines = 128;
 constexpr std::size_t most_waste = 64 * 1024;  // of a line that is too long is heard; then it is enough
 constexpr std::size_t most_text = 4096;        // each recipient may have a reply of its own
@@ -33,6 +34,27 @@ bool digit(char c) { return c >= '0' && c <= '9'; }
 bool mailbox(const Address& a) {
     const auto parsed = Address::parse(a.str());
     return parsed && parsed->local == a.local && parsed->domain == a.domain;
+}
+
+// RFC 4954 5: who can't be named within the 500 octets that it has is unknown.
+std::string submitter(const std::string& mailbox) {
+    constexpr std::size_t most = 500 - sizeof " AUTH=" + 1;
+    auto text = xtext_encode(mailbox);
+    return text.empty() || text.size() > most ? "<>" : text;
+}
+
+// RFC 4422 3.1. What is no mechanism's name is left out.
+void heard_mechanisms(std::string_view names, std::vector<std::string>& all) {
+    const auto fits = [](unsigned char c) { return (c >= 'A' && c <= 'Z') || digit(char(c)) || c == '-' || c == '_'; };
+    while (!names.empty()) {
+        const auto end = std::min(names.find(' '), names.size());
+        std::string name(names.substr(0, end));
+        names.remove_prefix(std::min(end + 1, names.size()));
+        for (auto& c : name)
+            if (c >= 'a' && c <= 'z') c = char(c - 'a' + 'A');
+        const bool known = std::ranges::find(all, name) != all.end();
+        if (!name.empty() && name.size() <= 20 && std::ranges::all_of(name, fits) && !known) all.push_back(name);
+    }
 }
 
 }  // namespace
@@ -76,27 +98,47 @@ Upstream Upstream::parse(std::string_view text) {
 }
 
 Session::Session(const Upstream& host, const std::string& hostname, const Patience& patience, Deadline end,
-                 std::shared_ptr<Shared> server)
-    : host_(host), name_(host.str()), hostname_(hostname), patience_(patience), end_(end), owner_(getpid()) {
+                 std::shared_ptr<Shared> server, const Security& security)
+    : host_(host),
+      name_(host.str()),
+      hostname_(hostname),
+      patience_(patience),
+      end_(end),
+      security_(security),
+      owner_(getpid()) {
     if (hostname.empty() || !std::ranges::all_of(hostname, [](unsigned char c) { return c > 32 && c != 127; }))
         throw std::invalid_argument("Session: hostname: " + hostname);
+    const auto wanted = level();
+    open(wanted, server);
+    if (failure_ && tls_failed_ && wanted == ClientTLS::Level::may) {
+        failure_.reset();
+        open(ClientTLS::Level::none, std::move(server));
+    }
+    if (!failure_ && security_.login) log_in();
+}
+
+void Session::open(ClientTLS::Level level, std::shared_ptr<Shared> server) {
+    const bool implicit = level != ClientTLS::Level::none && security_.tls.options().implicit;
+    tls_.clear();
     try {
-        connection_ = Connection::connect(host.endpoint, Shared::wait(server, until(patience.connect)));
+        connection_ = Connection::connect(host_.endpoint, Shared::wait(server, until(patience_.connect)));
     } catch (const std::exception& e) {
         fail({451, "4.4.1", e.what()});
         return;
     }
     connection_.shared = std::move(server);
-    const auto greeting = read_reply(until(patience.greeting), About::connection);
-    reached_ = !failure_ || greeting.code == 421;
-    if (failure_) return;
-    if (greeting.code != 220) {
-        fail(greeting.permanent() || greeting.temporary()
-                 ? greeting
-                 : Reply{451, "4.5.0", name_ + " greets with " + greeting.str()});
-        return;
-    }
-    hello(hostname, patience);
+    if (implicit && !encrypt(level)) return;
+    greeting();
+    if (!failure_) hello();
+    if (!failure_ && level != ClientTLS::Level::none && !implicit) start_tls(level);
+}
+
+void Session::greeting() {
+    const auto greeting = read_reply(until(patience_.greeting), About::connection);
+    reached_ = reached_ || !failure_ || greeting.code == 421;
+    if (failure_ || greeting.code == 220) return;
+    fail(greeting.permanent() || greeting.temporary() ? greeting
+                                                      : Reply{451, "4.5.0", name_ + " greets with " + greeting.str()});
 }
 
 Session::~Session() {
@@ -114,13 +156,14 @@ void Session::extend(Deadline end, std::shared_ptr<Shared> server) {
     connection_.shared = std::move(server);
 }
 
-void Session::hello(const std::string& hostname, const Patience& patience) {
+void Session::hello() {
+    offer_ = {};
     const bool lmtp = host_.protocol == Protocol::lmtp;
-    auto reply = command((lmtp ? "LHLO " : "EHLO ") + hostname, patience.helo);
+    auto reply = command((lmtp ? "LHLO " : "EHLO ") + hostname_, patience_.helo);
     if (failure_) return;
     if (reply.positive()) return heard_offer(reply.text);
     if (reply.permanent() && !lmtp) {  // RFC 5321 3.2: a server that only knows HELO
-        reply = command("HELO " + hostname, patience.helo);
+        reply = command("HELO " + hostname_, patience_.helo);
         if (failure_ || reply.positive()) return;
     }
     fail(reply);
@@ -142,8 +185,11 @@ void Session::heard_offer(std::string_view lines) {
                                   {"ENHANCEDSTATUSCODES", &x.enhanced_status_codes},
                                   {"SMTPUTF8", &x.smtputf8},
                                   {"DSN", &x.dsn},
-                                  {"BINARYMIME", &x.binary_mime}})
+                                  {"BINARYMIME", &x.binary_mime},
+                                  {"AUTH", &x.auth},
+                                  {"STARTTLS", &offer_.starttls}})
             if (same_text(keyword, name)) *flag = true;
+        if (same_text(keyword, "AUTH")) heard_mechanisms(line.substr(blank), offer_.mechanisms);
         if (same_text(keyword, "SIZE") && blank < line.size())
             std::from_chars(line.data() + blank + 1, line.data() + line.size(), offer_.max_size);
     }
@@ -162,9 +208,10 @@ Reply Session::fail(Reply reply) {
 Reply Session::read_reply(Deadline deadline, About about) {
     if (failure_) return *failure_;
     Reply reply{0, "", ""};
+    const auto longest = about == About::login ? longest_challenge : longest_line;
     for (int lines = 0; lines < most_lines; ++lines) {
         std::string_view line;
-        const auto got = connection_.read_line(line, longest_line, deadline, true, false, most_waste);
+        const auto got = connection_.read_line(line, longest, deadline, true, false, most_waste);
         if (got == Connection::Got::timeout) return fail({451, "4.4.2", name_ + " did not answer in time"});
         if (got == Connection::Got::too_long) return fail({451, "4.5.0", name_ + " sent a line that is too long"});
         if (got != Connection::Got::data) return fail({451, "4.4.2", "Connection to " + name_ + " lost"});
@@ -185,16 +232,17 @@ Reply Session::read_reply(Deadline deadline, About about) {
             reply.status[0] = line[0];  // RFC 2034 4: the class is the code's; who contradicts himself means the code
             text.remove_prefix(std::min(blank + 1, text.size()));
         }
-        if (reply.text.size() + text.size() < most_text) {
+        const bool challenge = about == About::login && code == 334;
+        if (reply.text.size() + text.size() < (challenge ? longest_challenge : most_text)) {
             if (lines > 0) reply.text += '\n';
             const auto clean = [](unsigned char c) { return c < 32 || c == 127 ? ' ' : char(c); };
             std::ranges::transform(text, std::back_inserter(reply.text), clean);
         }
         if (!last) continue;
         if (code == 421) fail(reply);
-        // 354 says go on; nothing but DATA has anything to go on with. 22x is about the connection (RFC 5321 4.2.1):
-        // who says goodbye has not taken a mail.
-        const bool go_on = about == About::text && code == 354;
+        // 354 says go on; nothing but DATA has anything to go on with, and 334 belongs to AUTH. 22x is about the
+        // connection (RFC 5321 4.2.1): who says goodbye has not taken a mail.
+        const bool go_on = challenge || (about == About::text && code == 354);
         if ((code / 100 == 3 && !go_on) || (code / 10 == 22 && about != About::connection)) return fail(reply);
         return reply;
     }
@@ -204,7 +252,9 @@ Reply Session::read_reply(Deadline deadline, About about) {
 Reply Session::command(const std::string& line, std::chrono::seconds patience, About about) {
     const Dialogue dialogue(connection_);
     if (failure_ || out_of_step()) return *failure_;
-    connection_.out().append(line).append("\r\n");
+    auto& out = connection_.out();
+    out.reserve(out.size() + line.size() + 2);  // no copy of a secret is left elsewhere
+    out.append(line).append("\r\n");
     return read_reply(until(patience), about);
 }
 
@@ -245,6 +295,7 @@ std::string Session::mail_line(const Sender& from, std::uint64_t size) const {
     if (utf8_) line += " SMTPUTF8";
     if (x.dsn && from.ret != Return::unsaid) line += from.ret == Return::full ? " RET=FULL" : " RET=HDRS";
     if (x.dsn && from.envid) line += " ENVID=" + xtext_encode(*from.envid);
+    if (x.auth && security_.login && from.auth) line += " AUTH=" + submitter(*from.auth);
     return line;
 }
 

@@ -12,6 +12,8 @@
 #include "../Server/Message.hpp"
 #include "../Server/Options.hpp"
 #include "../Server/Reply.hpp"
+#include "ClientTLS.hpp"
+#include "Login.hpp"
 
 namespace Net::SMTP {
 
@@ -28,7 +30,15 @@ struct Patience {
     seconds block{180};  // for each 64 KiB of the text to be taken
     seconds data_end{600};
     seconds quit{2};
-    seconds lookup{20};  // of a name in the DNS, all its record types together
+    seconds lookup{20};     // of a name in the DNS, all its record types together
+    seconds handshake{60};  // of TLS
+};
+
+// What must be settled before a host is told anything of a mail.
+struct Security {
+    ClientTLS tls{};
+    std::shared_ptr<Login> login{};
+    bool operator==(const Security&) const = default;
 };
 
 // A host to connect to, and what is spoken there.
@@ -36,17 +46,24 @@ struct Upstream {
     Endpoint endpoint;
     Protocol protocol = Protocol::smtp;
     std::string name{};  // what results call it; empty: the endpoint as text
+    // What is known of its TLS by the DNS, in place of ClientTLS's own level and the endpoint's host.
+    std::optional<ClientTLS::Level> level{};
+    std::vector<std::string> names{};  // see ClientTLS::Target
+    std::vector<TLSA> records{};
 
     std::string str() const { return name.empty() ? endpoint.str() : name; }
     // Reads "HOST", "HOST:PORT", "[IPv6]:PORT" and "unix:/path", with "smtp:" (25) or "lmtp:" (24) in front of it, or
     // "smtp://" and "lmtp://". std::invalid_argument names what can't be parsed, and LMTP on port 25 (RFC 2033 5).
     static Upstream parse(std::string_view text);
+    bool operator==(const Upstream&) const = default;
 };
 
-// What a next hop said in EHLO or LHLO.
+// What a next hop said in EHLO or LHLO, under TLS if there is any.
 struct Offer {
-    Extensions extensions{false, false, false, false, false, false, false, false};
+    Extensions extensions{false, false, false, false, false, false, false, false, false};
     std::uint64_t max_size = 0;  // of SIZE; 0: not said
+    bool starttls = false;
+    std::vector<std::string> mechanisms{};  // of AUTH, in capitals
 };
 
 // What became of a message at one recipient.
@@ -61,10 +78,14 @@ struct Outcome {
 // leaves it by an exception leaves the connection closed. One thread at a time; a copy of the process says nothing.
 class Session {
 public:
-    // Connects, hears the greeting, says EHLO (LHLO) or, if that is not known there, HELO. `end` is the end of all
-    // patience; with `server` the end of its drain is, too. std::invalid_argument for a `hostname` that is no word.
+    // Connects, hears the greeting, says EHLO (LHLO) or, if that is not known there, HELO; then STARTTLS as the level
+    // of TLS wants it, and EHLO again, since nothing of what was said in the clear counts any more (RFC 3207 4.2); then
+    // AUTH. Without the TLS that is asked for it has failed(): 451 4.7.5, and so it has without a mechanism to log in;
+    // with a login that was not taken 451 4.7.8. Over a Unix socket there is no TLS.
+    // `end` is the end of all patience; with `server` the end of its drain is, too. std::invalid_argument for a
+    // `hostname` that is no word.
     Session(const Upstream& host, const std::string& hostname, const Patience&, Deadline end,
-            std::shared_ptr<Shared> server = nullptr);
+            std::shared_ptr<Shared> server = nullptr, const Security& security = {});
     // Says QUIT.
     ~Session();
     Session(const Session&) = delete;
@@ -77,13 +98,18 @@ public:
     const Offer& offer() const { return offer_; }
     const Upstream& host() const { return host_; }
     const std::string& hostname() const { return hostname_; }
+    const Security& security() const { return security_; }
+    // What was agreed on, see summary(); "" in the clear.
+    const std::string& tls() const { return tls_; }
+    // Whether the host has refused our login for good: to try the same secret again could lock the account.
+    bool login_refused() const { return login_refused_; }
     // How many messages it was begun for.
     std::size_t mails() const { return mails_; }
     // For another message: a new end of all patience, and the server that it came through.
     void extend(Deadline end, std::shared_ptr<Shared> server);
     // Whether another command can be sent; and, when no reply is due, whether nothing came that nobody asked for.
     bool alive() const;
-    bool quiet() const { return alive() && !connection_.readable(); }
+    bool quiet() { return alive() && !connection_.readable(); }
 
     // MAIL, and RCPT for each recipient, in one write where PIPELINING is offered. The reply to MAIL; after a positive
     // one `replies` has one for each recipient. What can't be sent without harm is refused here: an address that is
@@ -109,8 +135,8 @@ public:
 
 private:
     class Dialogue;
-    // What a reply may speak of: 354 is the answer to DATA only, and 22x that of greeting and QUIT.
-    enum class About { command, connection, text };
+    // What a reply may speak of: 354 is the answer to DATA only, 334 to AUTH, and 22x to greeting, STARTTLS and QUIT.
+    enum class About { command, connection, text, login };
     Reply command(const std::string& line, std::chrono::seconds patience, About about = About::command);
     Reply read_reply(Deadline, About about = About::command);
     Reply fail(Reply);
@@ -120,8 +146,18 @@ private:
     std::vector<Outcome> all(const Reply&, bool in_doubt = false) const;
     bool send_text(const std::string& head, const Message&);
     bool send_chunk(const std::string& head, const Message&);
-    void hello(const std::string& hostname, const Patience&);
+    void open(ClientTLS::Level level, std::shared_ptr<Shared> server);
+    void greeting();
+    void hello();
     void heard_offer(std::string_view lines);
+    // In SessionSecurity.cpp:
+    ClientTLS::Level level() const;
+    void start_tls(ClientTLS::Level level);
+    bool encrypt(ClientTLS::Level level);
+    void log_in();
+    std::string converse(LoginExchange&);
+    Reply say_secretly(const std::string& line);
+    void give_up(std::string status, const std::string& why);
     Deadline until(std::chrono::seconds) const;
     std::string mail_line(const Sender&, std::uint64_t size) const;
     std::string rcpt_line(const Recipient&) const;
@@ -132,10 +168,14 @@ private:
     std::string name_, hostname_;
     Patience patience_;
     Deadline end_;
+    Security security_;
     Connection connection_;
     Offer offer_;
     BodyType body_ = BodyType::seven_bit;
     bool utf8_ = false, reached_ = false;
+    bool tls_failed_ = false;     // so that it might go without it
+    bool login_refused_ = false;  // for good
+    std::string tls_;
     std::size_t mails_ = 0, accepted_ = 0;
     std::optional<Reply> go_;  // to a DATA that went along with RCPT
     std::optional<Reply> failure_;

@@ -12,9 +12,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::hours longest_keep(24);
 
-bool same(const Session& session, const Upstream& host, const std::string& hostname) {
-    return session.host().endpoint == host.endpoint && session.host().protocol == host.protocol &&
-           session.host().name == host.name && session.hostname() == hostname;
+bool same(const Session& session, const Upstream& host, const std::string& hostname, const Security& security) {
+    return session.host() == host && session.hostname() == hostname && session.security() == security;
 }
 
 }  // namespace
@@ -33,7 +32,8 @@ void SessionCache::drop_expired(std::list<Idle>& dropped) {
         dropped.splice(dropped.end(), idle_, idle_.begin());
 }
 
-std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::string& hostname) {
+std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::string& hostname,
+                                            const Security& security) {
     if (getpid() != owner_) return nullptr;
     std::list<Idle> dropped;
     std::unique_ptr<Session> found;
@@ -42,7 +42,7 @@ std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::str
             std::lock_guard lock(mutex_);
             drop_expired(dropped);
             const auto at = std::find_if(idle_.rbegin(), idle_.rend(),
-                                         [&](const Idle& i) { return same(*i.session, host, hostname); });
+                                         [&](const Idle& i) { return same(*i.session, host, hostname, security); });
             if (at == idle_.rend()) break;
             found = std::move(at->session);
             idle_.erase(std::next(at).base());

@@ -30,8 +30,9 @@ public:
     SessionCache(const SessionCache&) = delete;
     SessionCache& operator=(const SessionCache&) = delete;
 
-    // The one that was used last, for this host and this name of ours; null when there is none.
-    std::unique_ptr<Session> take(const Upstream& host, const std::string& hostname);
+    // The one that was used last, for this host, this name of ours, and the very TLS and login that are asked for; null
+    // when there is none.
+    std::unique_ptr<Session> take(const Upstream& host, const std::string& hostname, const Security& security = {});
     // Only between messages. One that can't be used any more is dropped.
     void put(std::unique_ptr<Session> session);
     std::size_t idle() const;

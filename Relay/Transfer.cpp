@@ -31,18 +31,24 @@ void Transfer::refused(const Reply& reply, bool by_host) {
     answered_ |= by_host;
 }
 
+void Transfer::named() {
+    host_ = session_->host().str();
+    tls_ = session_->tls();
+}
+
 std::unique_ptr<Session> Transfer::connected(const Upstream& upstream) const {
-    return std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end, settings_.server);
+    return std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end, settings_.server,
+                                     settings_.security);
 }
 
 // The next host that can be talked to.
 bool Transfer::connect() {
     bool tried = answered_ || !host_.empty();
-    while (Clock::now() < settings_.end) {
+    while (!login_refused_ && Clock::now() < settings_.end) {
         const auto upstream = walk_.next();
         if (!upstream) break;
         tried = true;
-        session_ = settings_.cache ? settings_.cache->take(*upstream, settings_.hostname) : nullptr;
+        session_ = settings_.cache ? settings_.cache->take(*upstream, settings_.hostname, settings_.security) : nullptr;
         reused_ = session_ != nullptr;
         if (reused_) {
             session_->extend(settings_.end, settings_.server);
@@ -50,7 +56,8 @@ bool Transfer::connect() {
         }
         session_ = connected(*upstream);
         if (!session_->failed()) return true;
-        if (session_->reached() || !answered_) host_ = upstream->str();
+        if (session_->reached() || !answered_) named();
+        login_refused_ = session_->login_refused();
         refused(*session_->failed(), session_->reached());
         session_.reset();
     }
@@ -74,7 +81,8 @@ Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
         session_ = connected(upstream);
         mail = session_->mail(from_, size_, to, replies, and_data);
     }
-    host_ = session_->host().str();
+    named();
+    login_refused_ = session_->login_refused();
     if (!mail.positive() || session_->failed()) {
         const auto said = session_->failed() ? *session_->failed() : mail;
         refused(said, true);
@@ -110,7 +118,7 @@ Reply Transfer::begin(const Sender& from, std::uint64_t size, const Recipient& f
     // may fare better here.
     std::unique_ptr<Session> aside;
     Reply later;
-    std::string who;
+    std::string who, how;
     while (connect()) {
         const auto said = ask({&first, 1}, false);
         if (said == Said::yes || said == Said::never) break;
@@ -121,6 +129,7 @@ Reply Transfer::begin(const Sender& from, std::uint64_t size, const Recipient& f
         aside = std::move(session_);
         later = replies_.front();
         who = host_;
+        how = tls_;
         open_ = false;
     }
     const bool taken = open_ && replies_.front().positive();
@@ -131,6 +140,7 @@ Reply Transfer::begin(const Sender& from, std::uint64_t size, const Recipient& f
         } else {
             replies_.assign(1, later);
             host_ = who;
+            tls_ = how;
         }
         close();
         session_ = std::move(aside);
@@ -169,12 +179,13 @@ std::vector<Outcome> Transfer::send(const std::string& head, const Message& mess
     while (std::ranges::all_of(outcomes, later) && message.sender_present()) {
         // Nobody has it: another host may take it now. If none does, this one's word stands.
         const auto replies = replies_;
-        const auto host = host_;
+        const auto host = host_, how = tls_;
         open(from_, size_, to_);
         if (!ready()) {
             close();
             replies_ = replies;
             host_ = host;
+            tls_ = how;
             break;
         }
         outcomes = text(head, message);

@@ -21,6 +21,7 @@ public:
         bool chunking = true;
         bool partial = false;           // some recipients are enough
         SessionCache* cache = nullptr;  // outlives this
+        Security security{};
         Deadline end = Deadline::max();
         std::shared_ptr<Shared> server{};  // whose drain ends it
     };
@@ -45,6 +46,9 @@ public:
     bool still_ready() const;
     // Who said what replies() hold; "" when nobody could be asked.
     const std::string& host() const { return host_; }
+    // How it was encrypted, see summary().
+    const std::string& tls() const { return tls_; }
+    const Security& security() const { return settings_.security; }
 
     // For a transaction that was begun earlier.
     void extend(Deadline end, std::shared_ptr<Shared> server);
@@ -60,6 +64,7 @@ private:
     enum class Said { yes, later, never };
     std::unique_ptr<Session> connected(const Upstream&) const;
     bool connect();
+    void named();
     Said ask(std::span<const Recipient> to, bool and_data);
     std::vector<Outcome> text(const std::string& head, const Message&);
     void refused(const Reply& reply, bool by_host);
@@ -73,9 +78,10 @@ private:
     std::vector<Recipient> to_;
     std::vector<Reply> replies_;
     Reply refusal_{451, "4.4.4", "No route"};  // where there is no reply for each
-    std::string host_;
-    bool answered_ = false;  // a host has spoken, so that nobody cares about others who could not be reached
-    bool open_ = false;      // MAIL was accepted, and nothing has ended the transaction
+    std::string host_, tls_;
+    bool login_refused_ = false;  // nobody else is told our secret then
+    bool answered_ = false;       // a host has spoken, so that nobody cares about others who could not be reached
+    bool open_ = false;           // MAIL was accepted, and nothing has ended the transaction
 };
 
 }  // namespace Net::SMTP

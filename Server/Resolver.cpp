@@ -78,4 +78,14 @@ std::vector<std::string> texts(const Records& records) {
     return out;
 }
 
+std::vector<TLSA> tlsa(const Records& records) {
+    std::vector<TLSA> out;
+    for (const auto& data : records.data) {
+        if (data.size() < 4) continue;
+        const auto field = [&](std::size_t i) { return static_cast<std::uint8_t>(data[i]); };
+        out.push_back({field(0), field(1), field(2), data.substr(3)});
+    }
+    return out;
+}
+
 }  // namespace Net::SMTP

@@ -1,6 +1,7 @@
 // Resolver -- asks the DNS, and waits no longer than it may.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -55,9 +56,17 @@ struct MailExchanger {
     bool operator==(const MailExchanger&) const = default;
 };
 
+// What a certificate is to be (RFC 6698 2.1).
+struct TLSA {
+    std::uint8_t usage = 0, selector = 0, matching = 0;
+    std::string data{};  // octets; not "" where it comes from records
+    auto operator<=>(const TLSA&) const = default;
+};
+
 // The records taken apart; those that are malformed are left out, so nothing may remain of what was found.
 std::vector<MailExchanger> mail_exchangers(const Records&);  // of type MX, in the order of the answer
 std::vector<std::string> addresses(const Records&);          // of type A or AAAA, as text: "192.0.2.1", "2001:db8::1"
 std::vector<std::string> texts(const Records&);              // of type TXT, the strings of each joined
+std::vector<TLSA> tlsa(const Records&);                      // of type TLSA, in the order of the answer
 
 }  // namespace Net::SMTP
