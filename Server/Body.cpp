@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <system_error>
 
 #include "Content.hpp"
 #include "Files.hpp"
+#include "Header.hpp"
 
 namespace Net::SMTP {
 
@@ -57,7 +59,10 @@ Body::Body(Connection& connection, const Options& options, std::shared_ptr<Conte
       sink_(std::move(sink)),
       decoder_(options.bare_line_ends, TextDecoder::Dots::stuffed),
       started_(Clock::now()),
-      session_end_(session_end) {}
+      session_end_(session_end),
+      incomplete_(options.complete && !sink_) {
+    if (incomplete_) first_ = held_ = most_missing;
+}
 
 Body::~Body() {
     if (!ended_ && sink_) {
@@ -89,7 +94,8 @@ void Body::refuse(Reply reply) {
     if (refusal_) return;
     refusal_ = std::move(reply);
     content_->file.reset();
-    held_ = 0;
+    first_ = held_ = 0;
+    incomplete_ = false;
 }
 
 Deadline Body::deadline() const {
@@ -110,17 +116,39 @@ bool Body::ready() { return content_->block.capacity() > 0 || content_->block.gr
 
 // Writes what the block holds to the sink or the file and empties it.
 bool Body::write_out() {
-    if (held_ == 0 || refusal_) return !refusal_;
-    const std::string_view octets(content_->block.data(), held_);
+    if (held_ == first_ || refusal_) return !refusal_;
+    const std::string_view octets(content_->block.data() + first_, held_ - first_);
     guard([&] {
         if (sink_) return sink_->write(octets);
         if (!content_->file) content_->file = unnamed_file(options_.spool_dir);
         write_all(content_->file.get(), octets.data(), octets.size());
     });
-    held_ = 0;
+    first_ = held_ = 0;
     // What stood in memory so far has moved to the file; others can use the room.
     if (content_->block.capacity() > piece) content_->block.release();
     return !refusal_;
+}
+
+// Puts the fields that are missing into the room in front of what is held. False when its header section is not all
+// here.
+bool Body::add_missing(bool all) {
+    char* const text = content_->block.data() + first_;
+    const auto fields =
+        missing_fields({text, held_ - first_}, all, content_->id, options_.hostname, std::time(nullptr));
+    if (!fields) return false;
+    fields->copy(text - fields->size(), fields->size());
+    first_ -= fields->size();
+    added_ = fields->size();
+    incomplete_ = false;
+    return true;
+}
+
+// The block is full: whether more of a header section can be held, because no file may begin before it is complete.
+bool Body::hold_header() {
+    if (!incomplete_ || add_missing(false)) return false;
+    if (content_->block.grow(most_header + piece)) return true;
+    refuse(no_storage);
+    return false;
 }
 
 // Room for the next octets behind those held: the block grows, or is written out.
@@ -128,13 +156,14 @@ bool Body::prepare(std::size_t lead_unit) {
     auto& block = content_->block;
     const auto room = [&] { return block.capacity() - held_; };
     const bool streams = sink_ || content_->file;
-    if (streams && held_ > 0 && !write_out()) return false;
+    if (streams && !write_out()) return false;
     while (room() < least_room * lead_unit || (streams && block.capacity() < piece)) {
         const bool in_memory = !streams && size_ < options_.spool_above;
         if (block.grow(in_memory ? options_.spool_above + piece : piece)) continue;
         if (room() >= least_room * lead_unit) break;  // small, but it will do
+        if (hold_header()) continue;
         if (!write_out()) return false;
-        if (room() < least_room * lead_unit) return refuse(no_storage), false;
+        if (room() < least_room * lead_unit && !block.grow(piece)) return refuse(no_storage), false;
         break;
     }
     return true;
@@ -144,7 +173,7 @@ void Body::keep(std::size_t produced) {
     held_ += produced;
     size_ += produced;
     if (options_.max_message_size > 0 && size_ > options_.max_message_size) refuse(too_large);
-    else if (!sink_ && !content_->file && size_ > options_.spool_above) write_out();
+    else if (!sink_ && !content_->file && !incomplete_ && size_ > options_.spool_above) write_out();
 }
 
 void Body::check_bare() {
@@ -245,14 +274,16 @@ bool Body::complete() {
             keep(rest.size());
         }
     }
-    if (!refusal_ && (sink_ || content_->file)) write_out();
+    if (incomplete_) add_missing(true);
+    if (!refusal_ && (sink_ || content_->file || size_ > options_.spool_above)) write_out();
     if (sink_ && !ended_) {
         ended_ = true;
         const bool whole = !refusal_;
         guard([&] { sink_->end(whole); });
     }
     if (refusal_) return false;
-    content_->size = size_;
+    content_->size = size_ + added_;
+    content_->front = first_;
     content_->sunk = sink_ != nullptr;
     if (!binary_) content_->bare = decoder_.bare() && options_.bare_line_ends == BareLineEnds::accept;
     return true;

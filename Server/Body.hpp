@@ -58,6 +58,8 @@ private:
     bool prepare(std::size_t lead_unit);
     void keep(std::size_t produced);
     bool write_out();
+    bool add_missing(bool all);
+    bool hold_header();
     void guard(const std::function<void()>& action);
     void check_bare();
     Deadline deadline() const;
@@ -73,8 +75,11 @@ private:
     Deadline started_, session_end_;
     std::uint64_t received_ = 0;  // octets of the wire
     std::uint64_t wasted_ = 0;    // of them after a refusal
-    std::uint64_t size_ = 0;      // octets of the message
-    std::size_t held_ = 0;        // of them in the block
+    std::uint64_t size_ = 0;      // octets of the message, as they were sent
+    std::size_t added_ = 0;       // octets of the fields in front of them
+    // The block has the message, or what of it is not yet written out, from `first_` to `held_`.
+    std::size_t first_ = 0, held_ = 0;
+    bool incomplete_;  // fields may have to be put in front of it yet
     bool ended_ = false, hangs_up_ = false;
     bool chunked_ = false;
     bool binary_ = false;

@@ -49,6 +49,7 @@ struct Content {
     // The octets are in one of: `own`, `block`, `file`; or nowhere, when they went into a sink.
     std::string own;
     Block block;
+    std::size_t front = 0;  // octets of the block before the message begins
     Descriptor file;
     bool sunk = false;
     bool named = false;  // the file has become somebody's
@@ -68,7 +69,7 @@ struct Content {
     const char* mapped = nullptr;
 
     bool in_memory() const { return !file && !sunk; }
-    std::string_view memory() const { return own.empty() ? std::string_view(block.data(), size) : own; }
+    std::string_view memory() const { return own.empty() ? std::string_view(block.data() + front, size) : own; }
     // Ready for the next message; what can be used again is kept.
     void clear();
     void unmap();

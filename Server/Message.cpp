@@ -15,6 +15,7 @@
 #include "Address.hpp"
 #include "Content.hpp"
 #include "Files.hpp"
+#include "Header.hpp"
 #include "Text.hpp"
 
 namespace Net::SMTP {
@@ -22,7 +23,6 @@ namespace Net::SMTP {
 namespace {
 
 constexpr std::size_t piece = 64 * 1024;
-constexpr std::size_t most_header = 1 << 20;
 
 [[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
@@ -35,28 +35,6 @@ std::string unfolded(std::string_view value) {
     for (char c : value)
         if (c != '\r' && c != '\n') out += c;
     return out;
-}
-
-// Calls `field(name, value)` for each field of the header section, until it returns false.
-template <class Field>
-void each_field(std::string_view text, Field field) {
-    while (!text.empty() && text.front() != '\r' && text.front() != '\n') {
-        // A field goes on as long as the next line begins with a blank.
-        std::size_t end = 0;
-        do {
-            end = text.find('\n', end);
-            end = end == text.npos ? text.size() : end + 1;
-        } while (end < text.size() && (text[end] == ' ' || text[end] == '\t'));
-
-        const auto line = text.substr(0, end);
-        const auto colon = line.find(':');
-        if (colon != line.npos) {
-            auto name = line.substr(0, colon);
-            while (!name.empty() && blank(name.back())) name.remove_suffix(1);
-            if (!field(name, line.substr(colon + 1))) return;
-        }
-        text.remove_prefix(end);
-    }
 }
 
 // Reads a Message in pieces; keeps a copy of it, so its octets stay.
@@ -120,6 +98,7 @@ void Content::unmap() {
 void Content::clear() {
     unmap();
     own.clear();
+    front = 0;
     file.reset();
     sunk = false;
     named = false;
@@ -191,7 +170,6 @@ std::vector<std::string> Message::headers(std::string_view name) const {
     }
     each_field(text, [&](std::string_view field, std::string_view value) {
         if (same_text(field, name)) out.push_back(unfolded(value));
-        return true;
     });
     return out;
 }
