@@ -6,11 +6,13 @@
 
 #include "arguments.hpp"
 #include "envelope.hpp"
+#include "security.hpp"
 
 using namespace Net::SMTP;
 
-int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--dir=", "--trusted="});
+int main(int argc, char** argv) try {
+    const Arguments given(argc, argv, SecurityFiles::arguments({"--listen=", "--dir=", "--trusted="}));
+    SecurityFiles security(given);
     const auto dir = given("--dir", "build/mail");
     const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
     mkdir(dir.c_str(), 0777);
@@ -30,12 +32,18 @@ int main(int argc, char** argv) {
     });
 
     const Relay::Options via{.host = next_hop.address()};
-    Server server(given.all("--listen", "127.0.0.1:2525"), options);
+    security.apply(options, given);
+    Server server(SecurityFiles::addresses(given), options);
     server.on<Event::Rcpt>([&](Event::Rcpt& e) {
-        if (!trusted.contains(e.client.peer())) e.reply = {550, "5.7.1", "Relaying denied"};
+        const bool known = trusted.contains(e.client.peer()) || !e.client.user().empty();
+        if (!known) e.reply = {550, "5.7.1", "Relaying denied"};
     });
+    security.reload_on_hang_up();
     ready(server);
     server.run([&](Server::Client& client) { Relay(client.FROM, client.TO, client.MSG, via); });
     next_hop.stop();
     next_hop_thread.join();
+} catch (const std::exception& e) {
+    std::fprintf(stderr, "demo: %s\n", e.what());
+    return 1;
 }

@@ -84,6 +84,7 @@ inline std::string envelope(const Net::SMTP::Server::Client& client, const Objec
     parameters.flag("smtputf8", from.smtputf8);
     if (from.ret != Return::unsaid) parameters.text("ret", from.ret == Return::full ? "FULL" : "HDRS");
     if (from.envid) parameters.text("envid", *from.envid);
+    if (from.auth) parameters.text("auth", *from.auth);
     parameters.add("raw", raw_parameters(from.parameters));
 
     const auto recipient = [](const Recipient& r) {
@@ -101,11 +102,21 @@ inline std::string envelope(const Net::SMTP::Server::Client& client, const Objec
         .text("peer", client.peer().str())
         .text("local", client.local().str())
         .text("protocol", message.trace().protocol)
+        .text("cipher", message.trace().cipher)
+        .text("user", message.trace().user)
         .text("path", from.raw)
         .add("parameters", parameters.str())
         .add("recipients", array(client.TO, recipient))
         .number("size", message.size())
         .number("received_at", static_cast<std::uint64_t>(message.received_at()));
+    if (client.tls() && client.tls()->peer) {
+        const auto& certificate = *client.tls()->peer;
+        all.add("certificate", Object()
+                                   .text("subject", certificate.subject)
+                                   .text("fingerprint", certificate.fingerprint)
+                                   .flag("verified", certificate.verified)
+                                   .str());
+    }
     const auto more = extra.str();
     const auto text = all.str();
     return more == "{}" ? text : text.substr(0, text.size() - 1) + ',' + more.substr(1);

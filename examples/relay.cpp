@@ -6,6 +6,8 @@
 #include <mutex>
 
 #include "arguments.hpp"
+#include "next_hop.hpp"
+#include "security.hpp"
 
 using namespace Net::SMTP;
 
@@ -48,14 +50,18 @@ private:
 int main(int argc, char** argv) try {
     const Arguments given(
         argc, argv,
-        {"--listen=", "--via=", "--dns=", "--mx-port=", "--trust-anchor=", "--hostname=", "--trusted=", "--max-size="});
+        SecurityFiles::arguments(next_hop_arguments(
+            {"--listen=", "--dns=", "--mx-port=", "--trust-anchor=", "--hostname=", "--trusted=", "--max-size="})));
+    SecurityFiles security(given);
     const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
     Relay::Options next{.host = given("--via"),
                         .mx_port = given.port("--mx-port", 25),
+                        .tls = next_hop_tls(given),
+                        .login = next_hop_login(given),
                         .hostname = given("--hostname"),
                         .at_rcpt = true,
                         .sessions = std::make_shared<SessionCache>()};
-    if (next.host.empty() || given.has("--dns"))
+    if (next.host.empty() || given.has("--dns") || next.tls.options().level == ClientTLS::Level::dane)
         next.resolver = std::make_shared<UnboundResolver>(
             UnboundResolver::Options{.servers = given.all("--dns"), .trust_anchor = given("--trust-anchor")});
 
@@ -63,7 +69,8 @@ int main(int argc, char** argv) try {
     options.max_message_size = given.number("--max-size", options.max_message_size);
     options.offer.smtputf8 = true;  // by MX a host that can't take such a mail is a refusal; so is it for 8-bit text
     if (!next.host.empty()) options.offer.dsn = options.offer.binary_mime = true;  // as far as the next hop does
-    Server server(given.all("--listen", "127.0.0.1:2525"), options);
+    security.apply(options, given);
+    Server server(SecurityFiles::addresses(given), options);
     if (!next.host.empty())
         server.on<Event::Helo>([asked = std::make_shared<Asked>(next)](Event::Helo& e) {
             const auto there = (*asked)();
@@ -73,10 +80,12 @@ int main(int argc, char** argv) try {
             e.offer.binary_mime &= there.binary_mime && there.chunking;
         });
     server.on<Event::Rcpt>([&](Event::Rcpt& e) {
-        if (!trusted.contains(e.client.peer())) e.reply = {550, "5.7.1", "Relaying denied"};
+        const bool known = trusted.contains(e.client.peer()) || !e.client.user().empty();
+        if (!known) e.reply = {550, "5.7.1", "Relaying denied"};
     });
     Relay::attach(server, next);
     server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
+    security.reload_on_hang_up();
     ready(server);
 
     server.run([&](Server::Client& client) { Relay(client.FROM, client.TO, client.MSG, next); });

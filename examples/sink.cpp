@@ -8,6 +8,7 @@
 
 #include "arguments.hpp"
 #include "envelope.hpp"
+#include "security.hpp"
 
 using namespace Net::SMTP;
 
@@ -16,9 +17,11 @@ struct Discard : Sink {
     void write(std::string_view) override {}
 };
 
-int main(int argc, char** argv) {
-    const Arguments given(
-        argc, argv, {"--listen=", "--dir=", "--hostname=", "--max-size=", "--limit=", "--mode=", "--keep", "--lmtp"});
+int main(int argc, char** argv) try {
+    const Arguments given(argc, argv,
+                          SecurityFiles::arguments({"--listen=", "--dir=", "--hostname=", "--max-size=", "--limit=",
+                                                    "--mode=", "--keep", "--lmtp", "--require-auth"}));
+    SecurityFiles security(given);
     rlimit files{};
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
@@ -30,14 +33,17 @@ int main(int argc, char** argv) {
     if (given.has("--lmtp")) options.protocol = Protocol::lmtp;
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
     if (!dir.empty()) options.spool_dir = dir;
+    security.apply(options, given);
+    options.require_auth = given.has("--require-auth");
 
-    Server server(given.all("--listen", "127.0.0.1:2525"), options);
+    Server server(SecurityFiles::addresses(given), options);
     if (dir.empty() && !given.has("--keep"))
         server.on<Event::Data>([nowhere = std::make_shared<Discard>()](Event::Data& e) { e.client.into(nowhere); });
     server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
     ready(server);
 
     const auto mode = given("--mode", "thread") == "process" ? Server::Mode::process : Server::Mode::thread;
+    if (mode == Server::Mode::thread) security.reload_on_hang_up();  // a process that forks has no other threads
     server.run(
         [&](Server::Client& client) {
             if (dir.empty()) return client.accept();
@@ -51,4 +57,7 @@ int main(int argc, char** argv) {
             }
         },
         {.mode = mode, .limit = given.number("--limit", 0)});
+} catch (const std::exception& e) {
+    std::fprintf(stderr, "sink: %s\n", e.what());
+    return 1;
 }

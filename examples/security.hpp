@@ -1,0 +1,102 @@
+// security -- what the examples share of TLS and AUTH: files named on the command line, read again on SIGHUP.
+#pragma once
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/AuthFile.hpp>
+#include <Net/SMTP/Server/Sasl.hpp>
+
+#include "arguments.hpp"
+
+// --tls-cert FILE --tls-key FILE, once for each certificate, --tls-port HOST:PORT for TLS from the start,
+// --require-tls,
+// --tls-client-ca FILE, which asks clients for certificates of these authorities, --auth-file FILE, and
+// --auth-loopback, which offers AUTH to this machine's own clients in the clear too.
+class SecurityFiles {
+public:
+    static std::vector<std::string> arguments(std::vector<std::string> others) {
+        for (const char* ours : {"--tls-cert=", "--tls-key=", "--tls-port=", "--require-tls",
+                                 "--tls-client-ca=", "--auth-file=", "--auth-loopback"})
+            others.emplace_back(ours);
+        return others;
+    }
+
+    // Throws what the files are refused with. SIGHUP is this object's from now on; make it before any thread.
+    explicit SecurityFiles(const Arguments& given) {
+        const auto certificates = given.all("--tls-cert"), keys = given.all("--tls-key");
+        if (certificates.size() != keys.size()) throw std::invalid_argument("each --tls-cert needs its --tls-key");
+        Net::SMTP::ServerTLS::Options files;
+        for (std::size_t i = 0; i < keys.size(); ++i) files.certificates.push_back({certificates[i], keys[i]});
+        if (keys.empty() && (given.has("--tls-client-ca") || given.has("--tls-port") || given.has("--require-tls")))
+            throw std::invalid_argument("TLS needs --tls-cert and --tls-key");
+        files.client_ca = given("--tls-client-ca");
+        if (!files.client_ca.empty()) files.client_certificate = Net::SMTP::ServerTLS::ClientCertificate::optional;
+        if (!keys.empty()) tls_ = std::make_shared<Net::SMTP::ServerTLS>(files);
+        if (given.has("--auth-file")) accounts_ = std::make_shared<Net::SMTP::AuthFile>(given("--auth-file"));
+        sigset_t hang_up;
+        sigemptyset(&hang_up);
+        sigaddset(&hang_up, SIGHUP);
+        pthread_sigmask(SIG_BLOCK, &hang_up, nullptr);
+    }
+    ~SecurityFiles() {
+        if (!reader_) return;
+        ended_ = true;
+        pthread_kill(reader_->native_handle(), SIGHUP);
+        reader_->join();
+    }
+    SecurityFiles(const SecurityFiles&) = delete;
+    SecurityFiles& operator=(const SecurityFiles&) = delete;
+
+    void apply(Net::SMTP::Options& options, const Arguments& given) const {
+        options.tls = tls_;
+        options.require_tls = given.has("--require-tls");
+        if (accounts_)
+            options.auth = std::make_shared<Net::SMTP::Sasl>(Net::SMTP::Sasl::Options{.accounts = accounts_});
+        if (given.has("--auth-loopback")) options.clear_auth = Net::SMTP::ClearAuth::loopback;
+    }
+
+    // Where to listen, the ports with TLS from the start behind the others.
+    static std::vector<std::string> addresses(const Arguments& given) {
+        auto all = given.all("--listen", "127.0.0.1:2525");
+        for (const auto& with_tls : given.all("--tls-port")) all.push_back("tls:" + with_tls);
+        return all;
+    }
+
+    // Reads the files again whenever SIGHUP comes, in a thread. New sessions use what is there then; of a file that is
+    // refused the old contents stay in use.
+    void reload_on_hang_up() {
+        reader_.emplace([this] {
+            sigset_t hang_up;
+            sigemptyset(&hang_up);
+            sigaddset(&hang_up, SIGHUP);
+            for (int number; sigwait(&hang_up, &number) == 0 && !ended_;) reload();
+        });
+    }
+
+private:
+    void reload() {
+        const auto attempt = [](const char* what, auto&& read) {
+            try {
+                read();
+                std::fprintf(stderr, "%s read again\n", what);
+            } catch (const std::exception& e) {
+                std::fprintf(stderr, "%s not read again, the old ones stay: %s\n", what, e.what());
+            }
+        };
+        if (tls_) attempt("certificates", [&] { tls_->reload(); });
+        if (accounts_) attempt("accounts", [&] { accounts_->reload(); });
+    }
+
+    std::shared_ptr<Net::SMTP::ServerTLS> tls_;
+    std::shared_ptr<Net::SMTP::AuthFile> accounts_;
+    std::atomic<bool> ended_{false};
+    std::optional<std::thread> reader_;
+};
