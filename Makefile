@@ -37,7 +37,7 @@ dns_sources  := $(wildcard Server/Unbound*.cpp Server/DomainName.cpp)
 dns_needs    := -lunbound -lidn2
 dns_headers  := Server/UnboundResolver\.hpp
 sasl_sources := $(wildcard Server/Sasl*.cpp Server/Gsasl*.cpp Server/AuthFile*.cpp Relay/Sasl*.cpp)
-sasl_needs   := -lgsasl
+sasl_needs   := -lgsasl -lcrypto
 sasl_headers := Server/Sasl[A-Za-z]*\.hpp\|Server/AuthFile\.hpp\|Relay/SaslLogin\.hpp\|"security\.hpp"\|"next_hop\.hpp"
 
 sources  := $(filter-out $(foreach x,$(extras),$($(x)_sources)),$(wildcard Server/*.cpp Server/Plugins/*.cpp Relay/*.cpp))

@@ -93,6 +93,11 @@ const Ready ready[] = {
     {"LOGIN", with_password, begin_with<login_exchange>},
 };
 
+const Ready* find(std::string_view name) {
+    const auto* found = std::ranges::find(ready, name, &Ready::name);
+    return found == std::end(ready) ? nullptr : found;
+}
+
 bool mechanism_like(std::string_view name) {
     constexpr std::size_t longest = 20;  // RFC 4422 3.1
     const auto fits = [](char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'; };
@@ -108,6 +113,8 @@ struct Sasl::State {
     explicit State(Options o)
         : options(std::move(o)), judge(std::make_shared<const Judge>(options.accounts, options.secret)) {
         if (!options.accounts) throw std::invalid_argument("Sasl: no accounts");
+        for (const auto& name : options.without)
+            if (!find(name)) throw std::invalid_argument("Sasl: no ready mechanism: " + name);
         std::vector<std::string_view> seen;
         for (const auto& own : options.own) {
             if (!mechanism_like(own.name) || !own.begin) throw std::invalid_argument("Sasl: no mechanism: " + own.name);
@@ -122,8 +129,10 @@ struct Sasl::State {
     }
 
     bool offered(const Ready& r, const Proofs& proofs, const Channel& channel) const {
+        if (const auto* instead = own(r.name)) return offered(*instead, channel);
         return !std::ranges::count(options.without, r.name) && r.offered(proofs, channel);
     }
+    static bool offered(const Mechanism& m, const Channel& channel) { return !m.offered || m.offered(channel); }
 };
 
 Sasl::Sasl(Options options) : state_(std::make_unique<State>(std::move(options))) {}
@@ -134,26 +143,20 @@ Sasl::~Sasl() = default;
 
 std::vector<std::string> Sasl::mechanisms(const Channel& channel) const {
     const auto proofs = state_->options.accounts->proofs();
-    const auto offers = [&](const Mechanism& m) { return !m.offered || m.offered(channel); };
     std::vector<std::string> names;
-    for (const auto& r : ready) {
-        const auto* own = state_->own(r.name);
-        if (own ? offers(*own) : state_->offered(r, proofs, channel)) names.emplace_back(r.name);
-    }
+    for (const auto& r : ready)
+        if (state_->offered(r, proofs, channel)) names.emplace_back(r.name);
     for (const auto& own : state_->options.own)
-        if (std::ranges::find(ready, own.name, &Ready::name) == std::end(ready) && offers(own))
-            names.push_back(own.name);
+        if (!find(own.name) && State::offered(own, channel)) names.push_back(own.name);
     return names;
 }
 
 std::unique_ptr<AuthExchange> Sasl::begin(std::string_view mechanism, const Channel& channel) {
-    if (const auto* own = state_->own(mechanism))
-        return !own->offered || own->offered(channel) ? own->begin(channel) : nullptr;
-    const auto* found = std::ranges::find(ready, mechanism, &Ready::name);
+    if (const auto* own = state_->own(mechanism)) return State::offered(*own, channel) ? own->begin(channel) : nullptr;
+    const auto* found = find(mechanism);
     const auto proofs = state_->options.accounts->proofs();
-    if (found == std::end(ready) || !state_->offered(*found, proofs, channel)) return nullptr;
-    const auto& plus = *std::ranges::find(ready, "SCRAM-SHA-256-PLUS", &Ready::name);
-    const bool plus_offered = !state_->own(plus.name) && state_->offered(plus, proofs, channel);
+    if (!found || !state_->offered(*found, proofs, channel)) return nullptr;
+    const bool plus_offered = state_->offered(*find("SCRAM-SHA-256-PLUS"), proofs, channel);
     return found->begin(state_->judge, channel, plus_offered);
 }
 

@@ -135,7 +135,8 @@ public:
         // object.
         std::string secret{};
     };
-    // std::invalid_argument without accounts, for a name that can't be a mechanism's, or twice the same one.
+    // std::invalid_argument without accounts, for a name in `without` that is no ready mechanism's, and for an own
+    // mechanism without begin(), with a name that can't be one, or with one that is there twice.
     explicit Sasl(Options options);
     explicit Sasl(std::shared_ptr<Accounts> accounts);
     // PLAIN and LOGIN by a function: Sasl([](auto& user, auto& password, auto&) { return ...; }).

@@ -45,9 +45,8 @@ private:
             if (header.flag == 'p') return "channel binding with the wrong mechanism";
             return header.flag == 'y' && terms_.plus_offered ? "was kept from seeing -PLUS" : nullptr;
         }
-        if (header.flag != 'p') return "no channel binding with -PLUS";
-        if (header.binding != "tls-exporter" && header.binding != "tls-unique") return "unknown type of binding";
-        return channel().binding(header.binding).empty() ? "a type of binding that is not there" : nullptr;
+        const bool known = header.binding == "tls-exporter" || header.binding == "tls-unique";
+        return known && !channel().binding(header.binding).empty() ? nullptr : "no channel binding that is there";
     }
 
     Step final(std::string_view message) {

@@ -127,6 +127,7 @@ TEST_CASE("a program leaves mechanisms out and brings its own") {
     CHECK_THROWS_AS(Sasl({.accounts = with_password("u", "p"), .own = {{"X", nullptr}}}), std::invalid_argument);
     CHECK_THROWS_AS(Sasl({.accounts = with_password("u", "p"), .own = {{"X", yes}, {"X", yes}}}),
                     std::invalid_argument);
+    CHECK_THROWS_AS(Sasl({.accounts = with_password("u", "p"), .without = {"CRAM-MD-5"}}), std::invalid_argument);
     CHECK_THROWS_AS(Sasl(std::shared_ptr<Accounts>()), std::invalid_argument);
 }
 
@@ -412,6 +413,20 @@ TEST_CASE("SCRAM: an extension nobody knows is passed over but signed") {
     CHECK(unsigned_one->step(last).is == Is::failure);
 }
 
+TEST_CASE("SCRAM: an answer to another challenge fails, however well it is signed") {
+    Line line;
+    auto exchange = rfc7677(line), other = rfc7677(line);
+    const auto first = exchange->step("n,,n=user,r=abc").data, second = other->step("n,,n=user,r=abd").data;
+    CHECK(other->step(final_message(second, "n=user,r=abd", "n,,", "pencil")).is == Is::success);
+    // Both sides of the signature but for the nonce, which the server has not given.
+    const auto server = *Scram::read_server_first(first);
+    const auto salted = pbkdf2_sha256("pencil", server.salt, server.iterations);
+    const auto stale = "c=biws,r=" + server.nonce.substr(0, server.nonce.size() - 1) + "X";
+    const auto proof =
+        Scram::proof(client_key(salted), sha256(client_key(salted)), Scram::dialogue("n=user,r=abc", first, stale));
+    CHECK(exchange->step(stale + ",p=" + base64_encode(proof)).is == Is::failure);
+}
+
 TEST_CASE("SCRAM: whom a user may be") {
     auto keys = scram_keys("pencil", 4096, "salt");
     Sasl sasl(accounts({.keys = [&](auto&) { return keys; },
@@ -440,6 +455,16 @@ TEST_CASE("SCRAM: who claims that we offer no channel binding is refused where w
     CHECK(ask(sasl, bound, "n,,") == Is::success);
     CHECK(ask(sasl, bare, "y,,") == Is::success);
     CHECK(ask(without_plus, bound, "y,,") == Is::success);
+
+    // Also where it is the program's own that is offered.
+    const auto none = [](const Channel&) { return std::unique_ptr<AuthExchange>(); };
+    const auto own = [&](bool offered) {
+        Sasl s({.accounts = with_keys("user", "pencil"),
+                .own = {{"SCRAM-SHA-256-PLUS", none, [=](const Channel&) { return offered; }}}});
+        return ask(s, bare, "y,,");
+    };
+    CHECK(own(true) == Is::failure);
+    CHECK(own(false) == Is::success);
 }
 
 TEST_CASE("SCRAM-PLUS: the channel must be the same at both ends") {
@@ -514,6 +539,16 @@ TEST_CASE("a user who does not exist has the iterations and the salt of most") {
     const auto first = Scram::read_server_first(step.data);
     CHECK(first->iterations == 12'345);
     CHECK(first->salt.size() == 9);
+}
+
+TEST_CASE("who does not exist has no password that anybody could guess") {
+    const auto nobody = with_clear_password("user", "pencil");
+    const Judge one(nobody, ""), another(nobody, "");
+    CHECK(one.clear_password("user") == "pencil");
+    CHECK(one.clear_password("a") == one.clear_password("a"));
+    CHECK(one.clear_password("a") != one.clear_password("b"));
+    CHECK(one.clear_password("a") != another.clear_password("a"));
+    CHECK(one.clear_password("a").size() >= 32);
 }
 
 TEST_CASE("accounts that can't tell now are heard, and nobody's failure") {

@@ -254,6 +254,7 @@ TEST_CASE("the client says by its flag what it knows of channel binding") {
     CHECK(header({}, one, bound) == "y,,");
     CHECK(header({}, one, bare) == "n,,");
     CHECK(header({.mechanisms = one}, both, bound) == "n,,");
+    CHECK(header({.mechanisms = one}, one, bound) == "n,,");
     CHECK(header({.acts_as = "a,b"}, one, bare) == "n,a=a=2Cb,");
 }
 
@@ -335,6 +336,8 @@ TEST_CASE("the client's side of RFC 2195's example, and of RFC 4616's") {
     CHECK(cram->step("<1896.697170952@postoffice.reston.mci.net>") == "tim b913a602c7eda7a495b4e6e7334d3890");
     CHECK(cram->complete());
     CHECK(cram->step("<again>") == std::nullopt);
+    CHECK(tim.begin({"CRAM-MD5"}, line.channel, why)->step(std::string(12'288, 'x')));
+    CHECK_FALSE(tim.begin({"CRAM-MD5"}, line.channel, why)->step(std::string(12'289, 'x')));
 
     auto plain = tim.begin({"PLAIN"}, line.channel, why);
     CHECK(plain->step(std::nullopt) == "\0tim\0tanstaaftanstaaf"s);
