@@ -115,6 +115,7 @@ inline std::string envelope(const Net::SMTP::Server::Client& client, const Objec
                                    .text("subject", certificate.subject)
                                    .text("fingerprint", certificate.fingerprint)
                                    .flag("verified", certificate.verified)
+                                   .text("problem", certificate.problem)
                                    .str());
     }
     const auto more = extra.str();

@@ -39,6 +39,7 @@ class Cell(Maildirs):
         if os.geteuid() != 0:
             raise Skipped(f"{self.name} must be started by root")
         self.peer, self.hostname = PEERS / self.name, f"{self.name}.example.org"
+        self.greeting = self.hostname.encode()  # or whatever else it is known by when it answers
         if not (self.peer / ".complete").exists():
             raise Skipped(f"{self.name} is not under build/peers (see t/interop/peers)")
         if subprocess.run([*UNSHARE, "mount --bind /tmp /tmp"], stdin=subprocess.DEVNULL, capture_output=True).returncode != 0:
@@ -62,7 +63,7 @@ class Cell(Maildirs):
             return "ended"
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
-                return "greets" if self.hostname.encode() in probe.recv(200) else None
+                return "greets" if self.greeting in probe.recv(200) else None
         except OSError:
             return None
 

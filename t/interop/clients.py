@@ -107,11 +107,12 @@ def python_helo(box):
     equal(sink.only().fields["helo"], "old.example.org", "helo")
 
 
-def swaks(box, sink, mail, *options):
+def swaks(box, sink, mail, *options, status=0):
     file = box.new("mail")
     file.write_bytes(mail.replace(b"\r\n", b"\n").removesuffix(b"\n"))  # swaks adds one
     return client(peer("swaks", "usr/bin/swaks"), "--server", "127.0.0.1", "--port", sink.port, "--helo", "client.example.org",
-                  "--to", f"{BERT},{CARL}", "--data", f"@{file}", "--suppress-data", *options)
+                  "--to", f"{BERT},{CARL}", "--data", f"@{file}", "--suppress-data", *options,
+                  status=status)
 
 
 @case("swaks: a mail arrives octet for octet")

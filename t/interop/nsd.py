@@ -1,4 +1,4 @@
-"""nsd.py -- a private name server that serves zones given as text, and two that serve nothing.
+"""nsd.py -- a private name server that serves zones given as text, signed where they are to be, and two that serve nothing.
 
 Names without a dot behind them in a zone's text are below the zone. Needs no root.
 """
@@ -7,8 +7,9 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 
-from parts import PATIENCE, Failed, check, die_with_us, free_port, peer, wait_for
+from parts import PATIENCE, Failed, check, client, die_with_us, free_port, peer, wait_for
 
 CONFIGURATION = """\
 server:
@@ -35,23 +36,37 @@ $TTL 300
 ns A 127.0.0.1
 """
 
-TYPES = {"A": 1, "SOA": 6, "MX": 15, "AAAA": 28}
+DAY = 86400
+
+
+class Signed(str):
+    """A zone's text below its apex, to be served with signatures (RFC 4035). What `spoil` makes of a line behind that is
+    no longer what was signed."""
+    def spoil(self, line):
+        return line
+
+
+TYPES = {"A": 1, "SOA": 6, "MX": 15, "AAAA": 28, "TLSA": 52}
 NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
 
 
 class Nsd:
-    """Serves `zones`, by UDP and TCP on 127.0.0.1:port. Name -> text below the apex; None: a zone that cannot be served."""
+    """Serves `zones`, by UDP and TCP on 127.0.0.1:port. Name -> text below the apex; None: a zone that cannot be served.
+    `anchor` is a file with what the signed ones are validated by."""
 
     def __init__(self, box, zones):
         program, environment = peer("nsd", "usr/sbin/nsd")
         for _ in range(3):  # the port may be taken from under us
             self.port, self.log, self.home, self.apex = free_port(), box.new("nsd.log"), box.new("nsd"), next(iter(zones))
             self.home.mkdir()
+            self.anchor = self.home / "anchor"
             text = CONFIGURATION.format(port=self.port, home=self.home)
             for name, records in zones.items():
                 text += f'zone:\n    name: "{name}"\n    zonefile: "{name}.zone"\n'
                 if records is not None:
                     (self.home / f"{name}.zone").write_text(APEX.format(name=name) + records)
+                if isinstance(records, Signed):
+                    self.sign(name, records.spoil)
             (self.home / "nsd.conf").write_text(text)
             self.process = subprocess.Popen([*program, "-d", "-c", self.home / "nsd.conf"], env=environment,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log.open("ab"),
@@ -62,6 +77,19 @@ class Nsd:
             box.started.remove(self)
             self.kill()
         raise Failed("nsd does not start")
+
+    def sign(self, name, spoil):
+        """By a new key, whose DS record goes to the anchors."""
+        def ldns(tool, *arguments):
+            (program,), environment = peer("ldns", f"usr/bin/{tool}")
+            # It writes the key where it runs.
+            return client((["/usr/bin/env", "-C", self.home, program], environment), *arguments)
+        key = ldns("ldns-keygen", "-a", "ECDSAP256SHA256", "-k", name).split()[-1]
+        path, yesterday = self.home / f"{name}.zone", int(time.time()) - DAY
+        ldns("ldns-signzone", "-i", yesterday, "-e", yesterday + 9 * DAY, "-f", path, path, key)
+        path.write_text("".join(spoil(line) for line in path.read_text().splitlines(keepends=True)))
+        with self.anchor.open("a") as anchors:
+            anchors.write((self.home / f"{key}.ds").read_text())
 
     def answers_or_ended(self):
         if self.process.poll() is not None:

@@ -43,14 +43,14 @@ alias_database =
 local_recipient_maps =
 smtp_line_length_limit = 0
 always_add_missing_headers = no
-smtpd_recipient_restrictions = check_recipient_access texthash:{home}/recipients, permit_mynetworks, reject
+smtpd_recipient_restrictions = check_recipient_access texthash:{home}/recipients, {permit}, reject
 smtpd_client_connection_count_limit = 0
 smtpd_discard_ehlo_keywords = {withhold}
 relayhost = [127.0.0.1]:{via}
 queue_run_delay = 1s
 minimal_backoff_time = 1s
 maximal_backoff_time = 2s
-"""
+{settings}"""
 
 MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -69,8 +69,9 @@ showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
-"""
+{services}"""
 
 # Recipients it refuses, in words that only it has.
 REFUSED = "550 5.1.1 Nobody of that name lives behind the hills"
@@ -79,16 +80,21 @@ RECIPIENTS = f"refused@example.test {REFUSED}\nbusy@example.test {BUSY}\n"
 
 
 class Postfix:
-    """Takes mail on its port and passes all of it on to 127.0.0.1:via. `withhold` is what EHLO leaves out."""
+    """Takes mail on its port and passes all of it on to 127.0.0.1:via. `withhold` is what EHLO leaves out, `permit` says
+    whose mail, `settings` are further lines of main.cf; of the `doors` each, a name and its own settings, is another port, doors[name]."""
 
-    def __init__(self, box, via, name="postfix", withhold=""):
+    def __init__(self, box, via, name="postfix", withhold="", permit="permit_mynetworks", settings=(), doors=None):
         if os.geteuid() != 0:
             raise Skipped("Postfix must be started by root")
         (self.program, self.environment), self.hostname = peer("postfix", "usr/sbin/postfix"), f"{name}.example.org"
         for _ in range(3):  # the port may be taken from under us
-            self.port = free_port()
+            self.port, self.doors = free_port(), {door: free_port() for door in doors or {}}
             self.log = box.new(f"{name}.log")
             self.home = box.for_all_users() / self.log.stem
+            services = [f"127.0.0.1:{self.doors[door]} inet n - n - - smtpd" + "".join(f"\n  -o {{ {option} }}" for option in options)
+                        for door, options in (doors or {}).items()]
+            self.more = {"permit": permit, "settings": "".join(f"{line}\n" for line in settings),
+                         "services": "".join(f"{line}\n" for line in services)}
             self.settle(box, via, withhold)
             self.master = subprocess.Popen([PEERS / "postfix/usr/lib/postfix/sbin/master", "-d", "-c", self.home],
                                            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -117,7 +123,7 @@ class Postfix:
         owner, group = pwd.getpwnam(OWNER).pw_uid, grp.getgrnam(GROUP).gr_gid
         self.home.mkdir(mode=0o755)
         values = dict(home=self.home, root=PEERS / "postfix", owner=OWNER, unprivileged=UNPRIVILEGED, group=GROUP, log=self.log,
-                      box=box.folder, hostname=self.hostname, withhold=withhold, via=via, port=self.port)
+                      box=box.folder, hostname=self.hostname, withhold=withhold, via=via, port=self.port, **self.more)
         (self.home / "main.cf").write_text(MAIN.format(**values))
         (self.home / "master.cf").write_text(MASTER.format(**values))
         (self.home / "recipients").write_text(RECIPIENTS)
