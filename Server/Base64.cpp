@@ -10,9 +10,9 @@ namespace {
 constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 constexpr auto values = [] {
-    std::array<signed char, 256> all{};
-    all.fill(-1);
-    for (std::size_t i = 0; i < alphabet.size(); ++i) all[static_cast<unsigned char>(alphabet[i])] = char(i);
+    std::array<unsigned char, 256> all{};
+    all.fill(64);  // is none
+    for (unsigned char i = 0; i < 64; ++i) all[static_cast<unsigned char>(alphabet[i])] = i;
     return all;
 }();
 
@@ -37,9 +37,9 @@ bool base64_decode(std::string_view text, std::string& out) {
     std::uint32_t bits = 0;
     int have = 0;
     for (const char c : text) {
-        const int value = values[static_cast<unsigned char>(c)];
-        if (value < 0) return false;
-        bits = bits << 6 | std::uint32_t(value);
+        const std::uint32_t value = values[static_cast<unsigned char>(c)];
+        if (value > 63) return false;
+        bits = bits << 6 | value;
         have += 6;
         if (have < 8) continue;
         have -= 8;

@@ -23,6 +23,7 @@ constexpr int most_steps = 20;
 const Reply invalid{535, "5.7.8", "Authentication credentials invalid"};
 const Reply later{454, "4.7.0", "Temporary authentication failure"};
 const Reply used_up{454, "4.7.0", "Too many failed authentications, try again later"};
+const Reply not_implemented{502, "5.5.1", "Command not implemented"};
 const Reply syntax{501, "5.5.4", "Syntax: AUTH mechanism [initial-response]"};
 const Reply undecodable{501, "5.5.2", "Cannot decode base64"};
 const Reply line_too_long{500, "5.5.6", "Authentication exchange line is too long"};
@@ -129,7 +130,6 @@ std::vector<std::string> Server::Client::auth_offer() {
 
 Reply Server::Client::may_authenticate() {
     const auto& o = shared_->options;
-    const Reply not_implemented{502, "5.5.1", "Command not implemented"};
     if (!o.auth) return not_implemented;
     if (phase_ == Phase::start || !esmtp_) return {503, "5.5.1", lmtp_ ? "LHLO first" : "EHLO first"};
     if (!user_.empty()) return {503, "5.5.1", "Already authenticated"};

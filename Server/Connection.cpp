@@ -453,15 +453,20 @@ bool Connection::pause(Deadline deadline) {
     return true;
 }
 
+// Whether something was sent that nobody has read; a layer's own octets are nothing.
+bool Connection::left_over() {
+    char octet;
+    if (begin_ == end_ && recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) < 0) return false;
+    if (layer_ && begin_ == end_) look();
+    return !layer_ || begin_ < end_;
+}
+
 void Connection::finish(bool politely) {
     const auto deadline = Clock::now() + 2s;
     flush(deadline);
     if (!socket_ || broken_) return close();
     if (layer_) layer_->end();
-    if (!politely) {
-        char octet;
-        if (begin_ == end_ && recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) < 0) return close();
-    }
+    if (!politely && !left_over()) return close();
     shutdown(out_fd_, SHUT_WR);
     char waste[1024];
     for (std::size_t drained = 0; drained < 64 * 1024;) {

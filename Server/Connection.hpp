@@ -116,6 +116,7 @@ private:
     std::ptrdiff_t give(const char* from, std::size_t size);
     // Reads what is there already into the buffer. False: the end.
     bool look();
+    bool left_over();
     bool send_raw(const char* from, std::size_t size, Deadline);
     void room();
     void adopt(int in, int out);

@@ -63,7 +63,7 @@ struct Event::Auth : Event {
     Reply& reply;
 };
 
-// MAIL was understood. After a positive reply `sender` is FROM.
+// MAIL was understood. After a positive reply `sender` is FROM. Whether it is client.user()'s: see OwnSender.
 struct Event::Mail : Event {
     Mail(Server::Client& c, Sender& s, Reply& r) : client(c), sender(s), reply(r) {}
     Server::Client& client;

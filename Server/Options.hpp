@@ -87,9 +87,9 @@ struct Options {
     seconds data_grace{180};
     seconds handshake_timeout{60};  // for a whole TLS handshake: the connection is closed
 
-    // Against who guesses passwords. A failed AUTH is answered after `auth_delay`; after so many in a session comes 421
-    // 4.7.0, and after so many of one address (IPv6: one /64) within `auth_window` AUTH is 454 4.7.0, whatever is said,
-    // until they are that long ago. 0: no limit. In processes each counts for itself.
+    // Against who guesses passwords. A failed AUTH is answered `auth_delay` after it was said. After so many in a
+    // session one more is 421 4.7.0; after so many of an address (IPv6: a /64; Unix sockets have none) in `auth_window`
+    // AUTH is 454 4.7.0, whatever is said, until they are that long ago. 0: no limit. Each process counts for itself.
     seconds auth_delay{2};
     std::size_t auth_failures = 3;
     std::size_t auth_failures_per_ip = 20;
