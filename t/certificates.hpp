@@ -1,6 +1,11 @@
 // certificates -- the kit's authority and certificates, with the ways to go wrong that tests ask for by name.
 #pragma once
 
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <cstdio>
+#include <memory>
 #include <string>
 #include <string_view>
 
