@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Gets the servers to compare with, as build/bench/peers/NAME, without installing anything on this system.
 #
-#   t/bench/peers.sh [smtp-sink] [go-smtp] [aiosmtpd] [postfix]     all of them when none is named
+#   t/bench/peers.sh [smtp-sink] [go-smtp] [aiosmtpd] [nodemailer] [postfix]     all of them when none is named
 #
 # What the system has, or an earlier run has unpacked under build/peers, is used; the rest is downloaded by apt-get
-# and unpacked there. Each result takes --listen HOST:PORT, but postfix is only unpacked, as build/peers/postfix, for
-# t/bench/relay to start. One that cannot be had is reported and makes the exit status 1; the others are there all the
+# and unpacked there; nodemailer's smtp-server comes from npm, into build/peers/nodemailer. Each result takes
+# --listen HOST:PORT, and all but smtp-sink --tls-cert FILE --tls-key FILE --tls-port HOST:PORT (implicit TLS). But
+# postfix is only unpacked, as build/peers/postfix, for t/bench/relay and t/bench/tls to start. One that cannot be had is reported and makes the exit status 1; the others are there all the
 # same.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -109,13 +110,28 @@ PYTHONPATH='$modules' exec $python '$top/t/bench/peers/aiosmtpd_sink.py' "\$@"
 END
 }
 
+# nodemailer's smtp-server, of one version, so that figures stay comparable.
+nodemailer() {
+    version=3.21.6 home=$top/build/peers/nodemailer
+    node=$(command -v node) && command -v npm >/dev/null || { echo "no node and npm here" >&2; return 1; }
+    if ! grep -qs "\"version\": \"$version\"" "$home/node_modules/smtp-server/package.json"; then
+        rm -rf "$home" && mkdir -p "$home" || return 1
+        npm install --prefix "$home" --silent --no-audit --no-fund --ignore-scripts "smtp-server@$version" >&2 || return 1
+    fi
+    wrapper nodemailer <<END
+#!/bin/sh
+NODE_PATH='$home/node_modules' exec '$node' '$top/t/bench/peers/smtp_server.js' "\$@"
+END
+}
+
 missing=0
-[ $# -gt 0 ] || set -- smtp-sink go-smtp aiosmtpd postfix
+[ $# -gt 0 ] || set -- smtp-sink go-smtp aiosmtpd nodemailer postfix
 for name; do
     case $name in
     smtp-sink) smtp_sink ;;
     go-smtp) go_smtp ;;
     aiosmtpd) aiosmtpd ;;
+    nodemailer) nodemailer ;;
     postfix) t/interop/peers postfix ;;
     *) echo "peers.sh: no such peer: $name" >&2; exit 2 ;;
     esac || {
