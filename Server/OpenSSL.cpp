@@ -22,6 +22,8 @@ namespace {
 constexpr std::size_t record = SSL3_RT_MAX_PLAIN_LENGTH;
 constexpr std::size_t largest_file = 4 * 1024 * 1024;  // of certificates; a system's whole bundle is 250 kB
 constexpr std::size_t gathered_at_most = 4 * record;   // sent at once
+constexpr std::size_t received_at_most = 4 * record + 2048;
+constexpr std::size_t command_size = 2048;  // what comes at once of who does not send much
 constexpr std::size_t kept_for_output = 1024;
 constexpr int recvs_per_call = 16;  // a flood of records that say nothing comes back to the caller's deadline
 
@@ -125,6 +127,7 @@ private:
     // Before each call of OpenSSL's that may read.
     void begin(bool wait);
     bool flush();
+    std::size_t receive(char* to, std::size_t size);
     bool server() const { return SSL_is_server(ssl_.get()) == 1; }
     Did explain(int result);
     Did lost();
@@ -133,11 +136,14 @@ private:
     const std::shared_ptr<const void> keep_;
     const int fd_;
     int recvs_left_ = 0;
-    int error_ = 0;  // of the socket
+    int input_error_ = 0, output_error_ = 0;  // of the socket
     bool may_wait_ = false;
     bool wants_output_ = false;
     bool ended_ = false;
     bool shut_ = false;
+    Did over_ = Did::done;    // or what read() says from now on
+    bool much_ = false;       // comes at a time
+    std::string_view early_;  // has been received before OpenSSL asked for it
     std::string gathered_;
     std::size_t sent_ = 0;      // of it
     std::size_t accepted_ = 0;  // of what write() was given last and has not yet called done
@@ -181,7 +187,7 @@ int OpenSSLLayer::on_write(BIO* bio, const char* from, std::size_t size, std::si
     try {
         me.gathered_.append(from, size);
     } catch (const std::bad_alloc&) {
-        me.error_ = ENOMEM;
+        me.output_error_ = ENOMEM;
         return 0;
     }
     *written = size;
@@ -191,19 +197,27 @@ int OpenSSLLayer::on_write(BIO* bio, const char* from, std::size_t size, std::si
 int OpenSSLLayer::on_read(BIO* bio, char* to, std::size_t size, std::size_t* got) {
     auto& me = *static_cast<OpenSSLLayer*>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
-    if (me.ended_ || me.error_ != 0) return 0;
-    if (!me.flush()) {
-        if (me.error_ == 0) BIO_set_retry_read(bio);
-        return 0;
+    // What can't be said any more does not keep us from hearing what was said before.
+    if (!me.flush() && me.wants_output_) return BIO_set_retry_read(bio), 0;
+    if (me.ended_ || me.input_error_ != 0) return 0;
+    if (!me.early_.empty()) {
+        *got = me.early_.copy(to, size);
+        me.early_.remove_prefix(*got);
+        return 1;
     }
-    if (me.recvs_left_-- > 0) {
-        const auto n = recv(me.fd_, to, size, std::exchange(me.may_wait_, false) ? 0 : MSG_DONTWAIT);
-        if (n > 0) return *got = std::size_t(n), 1;
-        me.ended_ = n == 0;
-        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) me.error_ = errno;
-    }
-    if (!me.ended_ && me.error_ == 0) BIO_set_retry_read(bio);
+    if (const auto n = me.receive(to, size); n > 0) return *got = n, 1;
+    if (!me.ended_ && me.input_error_ == 0) BIO_set_retry_read(bio);
     return 0;
+}
+
+// 0: nothing now, the end, or an error.
+std::size_t OpenSSLLayer::receive(char* to, std::size_t size) {
+    if (recvs_left_-- <= 0) return 0;
+    const auto n = recv(fd_, to, size, std::exchange(may_wait_, false) ? 0 : MSG_DONTWAIT);
+    ended_ = n == 0;
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) input_error_ = errno;
+    much_ = n >= ssize_t(command_size);
+    return n > 0 ? std::size_t(n) : 0;
 }
 
 long OpenSSLLayer::on_control(BIO* bio, int command, long, void*) {
@@ -218,9 +232,9 @@ void OpenSSLLayer::begin(bool wait) {
     recvs_left_ = recvs_per_call;
 }
 
-// False while the socket does not take everything, and when it never will again: error_.
+// False while the socket does not take everything, and when it never will again.
 bool OpenSSLLayer::flush() {
-    while (sent_ < gathered_.size()) {
+    while (output_error_ == 0 && sent_ < gathered_.size()) {
         const auto n = send(fd_, gathered_.data() + sent_, gathered_.size() - sent_, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
             sent_ += std::size_t(n);
@@ -228,32 +242,31 @@ bool OpenSSLLayer::flush() {
         }
         if (errno == EINTR) continue;
         wants_output_ = errno == EAGAIN || errno == EWOULDBLOCK;
-        if (!wants_output_) error_ = errno;
-        return false;
+        if (wants_output_) return false;
+        output_error_ = errno;
     }
     gathered_.clear();
     sent_ = 0;
-    return true;
+    return output_error_ == 0;
 }
 
 TLSLayer::Did OpenSSLLayer::lost() {
-    if (error_ == 0) problem_ = "the other side has closed";
-    else problem_ = errno_text(error_);
-    return error_ == 0 || error_ == ECONNRESET || error_ == EPIPE ? Did::ended : Did::failed;
+    const int error = input_error_ != 0 ? input_error_ : output_error_;
+    problem_ = error == 0 || ended_ ? "the other side has closed" : errno_text(error);
+    return ended_ || error == 0 || error == ECONNRESET || error == EPIPE ? Did::ended : Did::failed;
 }
 
 TLSLayer::Did OpenSSLLayer::explain(int result) {
     const int kind = SSL_get_error(ssl_.get(), result);
     if (kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE)
         return wants_output_ ? Did::wants_output : Did::wants_input;
-    if (kind != SSL_ERROR_SSL) return lost();
+    if (kind != SSL_ERROR_SSL) return over_ = lost();
+    const bool verdict = ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED;
     problem_ = openssl_problem();
-    const auto verdict = SSL_get_verify_result(ssl_.get());
-    if (verdict != X509_V_OK && SSL_get_verify_mode(ssl_.get()) != SSL_VERIFY_NONE)
-        problem_ += std::string(": ") + X509_verify_cert_error_string(verdict);
+    if (verdict) problem_ += std::string(": ") + X509_verify_cert_error_string(SSL_get_verify_result(ssl_.get()));
     if (problem_.empty()) problem_ = "TLS failed";
     flush();  // our alert
-    return Did::failed;
+    return over_ = Did::failed;
 }
 
 TLSLayer::Did OpenSSLLayer::handshake(bool wait) {
@@ -263,20 +276,33 @@ TLSLayer::Did OpenSSLLayer::handshake(bool wait) {
         if (result != 1) return explain(result);
     }
     // In TLS 1.3 the other side waits for nothing that is left, or for something to be said next.
-    if (SSL_version(ssl_.get()) < TLS1_3_VERSION && !flush()) return error_ == 0 ? Did::wants_output : lost();
+    if (SSL_version(ssl_.get()) < TLS1_3_VERSION && !flush()) return output_error_ == 0 ? Did::wants_output : lost();
     return Did::done;
 }
 
 TLSLayer::Did OpenSSLLayer::read(char* to, std::size_t size, std::size_t& got, bool wait) {
     begin(wait);
     got = 0;
+    if (over_ != Did::done) return over_;
+    // OpenSSL has a buffer from the first octet it asks for. Who waits for a command needs none until it is here.
+    char here[command_size];
+    if (size > 0 && !much_ && !ended_ && input_error_ == 0 && !SSL_has_pending(ssl_.get())) {
+        if (!flush() && wants_output_) return Did::wants_output;
+        const auto n = receive(here, sizeof here);
+        if (n == 0 && !ended_ && input_error_ == 0) return Did::wants_input;
+        early_ = {here, n};
+    }
     const int result = SSL_read_ex(ssl_.get(), to, size, &got);
+    early_ = {};  // there is room for all of it where nothing is pending
     if (result != 1) return explain(result);
-    // What has come along with it. What is wrong with the next record is told when it is its turn.
+    // What has come along with it. An end, or what is wrong with the next record, is told when it is its turn.
     recvs_left_ = 0;
     while (got < size && SSL_has_pending(ssl_.get())) {
         std::size_t more = 0;
-        if (SSL_read_ex(ssl_.get(), to + got, size - got, &more) != 1) break;
+        if (const int next = SSL_read_ex(ssl_.get(), to + got, size - got, &more); next != 1) {
+            explain(next);
+            break;
+        }
         got += more;
     }
     return Did::done;
@@ -291,13 +317,17 @@ TLSLayer::Did OpenSSLLayer::write(const char* from, std::size_t size, std::size_
         if (result != 1) return explain(result);
         accepted_ += n;
     }
-    if (!flush()) return error_ == 0 ? Did::wants_output : (problem_ = errno_text(error_), Did::failed);
+    if (!flush()) {
+        if (output_error_ == 0) return Did::wants_output;
+        problem_ = errno_text(output_error_);
+        return Did::failed;
+    }
     sent = std::exchange(accepted_, 0);
     return Did::done;
 }
 
 void OpenSSLLayer::end() noexcept {
-    if (shut_ || error_ != 0 || !SSL_is_init_finished(ssl_.get())) return;
+    if (shut_ || output_error_ != 0 || !SSL_is_init_finished(ssl_.get())) return;
     shut_ = true;
     begin(false);
     recvs_left_ = 0;
@@ -308,6 +338,7 @@ void OpenSSLLayer::end() noexcept {
 void OpenSSLLayer::park() noexcept {
     if (gathered_.empty() && gathered_.capacity() > kept_for_output) std::string().swap(gathered_);
     SSL_free_buffers(ssl_.get());
+    much_ = false;
 }
 
 const TLS& OpenSSLLayer::tls() const {
@@ -381,7 +412,7 @@ SslContext make_context() {
     SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(c, 1);
-    SSL_CTX_set_default_read_buffer_len(c, 4 * 16 * 1024 + 2048);
+    SSL_CTX_set_default_read_buffer_len(c, received_at_most);
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
     return context;
 }

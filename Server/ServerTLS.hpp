@@ -10,7 +10,9 @@
 
 namespace Net::SMTP {
 
-// For Options::tls. Any number of threads may use it at once; reload() too.
+// For Options::tls. Any number of threads may use it at once; reload() too. Processes forked from one share its ticket
+// keys, which change by themselves every 12 hours, or every `resumption` if that is longer, and open tickets for as
+// long again.
 class ServerTLS : public TLSAcceptor {
 public:
     struct KeyPair {
@@ -28,12 +30,15 @@ public:
         // by the DNS names in them, wildcards included; of the same names one may have an RSA and one an EC key.
         std::vector<KeyPair> certificates;
         ClientCertificate client_certificate = ClientCertificate::none;
-        std::string client_ca{};                 // PEM file of the authorities that client certificates are believed
+        // PEM file of the authorities whose client certificates are `verified`. Where it changes, sessions of before
+        // are not resumed.
+        std::string client_ca{};
         Version min_version = Version::tls_1_2;  // RFC 8996
-        std::chrono::seconds resumption{7200};   // for so long a session can be resumed by its ticket; 0: never
+        // For so long a session can be resumed by its ticket; 0: never, and 7 days at most.
+        std::chrono::seconds resumption{7200};
     };
     // std::runtime_error or std::system_error with the name of the file that can't be read, or makes no pair;
-    // std::invalid_argument when there is none.
+    // std::invalid_argument when there is none, or `required` without client_ca.
     explicit ServerTLS(Options options);
     ServerTLS(const std::string& certificate, const std::string& key);
     ~ServerTLS() override;
