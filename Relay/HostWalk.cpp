@@ -167,7 +167,8 @@ void HostWalk::defer(const Reply& why) {
     found_ = true;
 }
 
-// What the host's certificate is to be, and how much TLS it takes (RFC 7672 2.2). False: not to be asked at all.
+// What the host's certificate is to be, and how much TLS it takes (RFC 7672 2.2). False: not to be asked at all. Where
+// CNAMEs lead a resolver does not tell: the records are those of the name that was asked for.
 bool HostWalk::find_records(const std::string& host, bool secure, Upstream& like) {
     using Level = ClientTLS::Level;
     like.names.assign(1, host);

@@ -50,7 +50,8 @@ struct Ahead {
     Reply ask(const Relay::Options&, const Origin&, const Sender&, const Recipient&);
     // The transaction for just these recipients of the destination; null if what was asked about is something else, or
     // with another TLS or login.
-    std::unique_ptr<Transfer> take(const Relay::Options&, const std::string& destination, const Sender&, const std::vector<Recipient>&);
+    std::unique_ptr<Transfer> take(const Relay::Options&, const std::string& destination, const Sender&,
+                                   const std::vector<Recipient>&);
 };
 using AheadPointer = std::shared_ptr<Ahead>;
 

@@ -80,10 +80,10 @@ class Session {
 public:
     // Connects, hears the greeting, says EHLO (LHLO) or, if that is not known there, HELO; then STARTTLS as the level
     // of TLS wants it, and EHLO again, since nothing of what was said in the clear counts any more (RFC 3207 4.2); then
-    // AUTH. Without the TLS that is asked for it has failed(): 451 4.7.5, and so it has without a mechanism to log in;
-    // with a login that was not taken 451 4.7.8. Over a Unix socket there is no TLS.
-    // `end` is the end of all patience; with `server` the end of its drain is, too. std::invalid_argument for a
-    // `hostname` that is no word.
+    // AUTH. With `may`, whatever goes wrong in between makes it connect once more, and go without. Without the TLS that
+    // is asked for it has failed(): 451 4.7.5, and so it has without a mechanism to log in; with a login that was not
+    // taken 451 4.7.8. Over a Unix socket there is no TLS. `end` is the end of all patience; with `server` the end of
+    // its drain is, too. std::invalid_argument for a `hostname` that is no word.
     Session(const Upstream& host, const std::string& hostname, const Patience&, Deadline end,
             std::shared_ptr<Shared> server = nullptr, const Security& security = {});
     // Says QUIT.

@@ -114,7 +114,6 @@ void Session::start_tls(Level level) {
 }
 
 bool Session::encrypt(Level level) {
-    offer_ = {};
     std::string problem;
     try {
         ClientTLS::Target target{host_.names, level, host_.records};
@@ -148,6 +147,7 @@ void Session::log_in() {
         if (!exchange) return give_up("4.7.5", "No way to log in at " + name_ + ": " + why);
         why = converse(*exchange);
     } catch (const std::exception&) {
+        connection_.close();  // it may wait for a response: QUIT would be taken for one
         why = "out of order here";
     }
     if (!failure_ && !why.empty()) give_up("4.7.8", "Authentication at " + name_ + " failed: " + why);
@@ -168,6 +168,11 @@ std::string Session::converse(LoginExchange& exchange) {
         line += initial->empty() ? "=" : *initial;
         initial = nullptr;
     }
+    const std::string repeated = "(what it says repeats what we said)";
+    const auto lost = [&] {
+        if (said.in(failure_->text, security_.login->user())) failure_->text = repeated;
+        return std::string();
+    };
     auto reply = say_secretly(line);
     for (int steps = 0; !failure_ && reply.code == 334; ++steps) {
         // RFC 4954 4: what does not fit into the command answers the empty challenge that asks for it.
@@ -178,15 +183,15 @@ std::string Session::converse(LoginExchange& exchange) {
         initial = nullptr;
         if (!whole || !response || response->size() > longest_response) {
             say_secretly("*");
-            return failure_ ? "" : "given up, what " + name_ + " asks makes no sense or does not prove who it is";
+            return failure_ ? lost() : "given up, what " + name_ + " asks makes no sense or does not prove who it is";
         }
         reply = say_secretly(*response);
     }
-    if (failure_) return "";
+    if (failure_) return lost();
     if (reply.code == 235) return exchange.complete() ? "" : name_ + " has not proved who it is";
     login_refused_ = reply.permanent();
     if (!said.in(reply.text, security_.login->user())) return shown(reply);
-    return std::to_string(reply.code) + " (what it says repeats what we said)";
+    return std::to_string(reply.code) + ' ' + repeated;
 }
 
 // Afterwards nothing of it is left here.

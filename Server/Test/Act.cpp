@@ -33,6 +33,8 @@ Act Act::close() { return Act(Step{.kind = Step::Kind::close}); }
 Act Act::reset() { return Act(Step{.kind = Step::Kind::reset}); }
 Act Act::stall() { return Act(Step{.kind = Step::Kind::stall}); }
 
+Act Act::swallow() { return Act(Step{.kind = Step::Kind::swallow}); }
+
 Act Act::encrypt(std::shared_ptr<TLSAcceptor> tls) {
     if (!tls) throw std::invalid_argument("Act: TLS without anything to do it");
     return Act(Step{.kind = Step::Kind::encrypt, .tls = std::move(tls)});

@@ -34,6 +34,8 @@ public:
     static Act reset();
     // Reads on, and says nothing any more until the other side leaves.
     static Act stall();
+    // Waits until the other side says something, and forgets what has come so far: a TLS handshake's begin, mostly.
+    static Act swallow();
     // Runs TLS's handshake, of a ServerTLS for example; everything goes through it from then on, both ways. What the
     // client sent before, and nobody has read yet, is forgotten. Act(Reply{220, "", "go"}).then(Act::encrypt(tls)) is
     // an answer to STARTTLS, and on("", Act::encrypt(tls).then(greeting)) implicit TLS. A handshake that fails ends the
@@ -52,7 +54,7 @@ public:
 private:
     friend class ScriptedServer;
     struct Step {
-        enum class Kind { say, wait, close, reset, stall, encrypt, repeat };
+        enum class Kind { say, wait, close, reset, stall, swallow, encrypt, repeat };
         Kind kind = Kind::say;
         std::string octets{};
         milliseconds time{0};

@@ -248,6 +248,10 @@ void ScriptedServer::State::Talk::perform(const Act::Step& step) {
                 fill(patience());
                 buffer_.clear();
             }
+        case Kind::swallow:
+            if (buffer_.empty()) fill(patience());
+            buffer_.clear();
+            return;
         case Kind::encrypt: encrypt(*step.tls); return;
         case Kind::repeat:
             for (const auto end = patience();;) say(step.octets, step.pace, end);
