@@ -258,8 +258,8 @@ bool Connection::encrypt(std::unique_ptr<TLSLayer> layer, Deadline deadline, std
             continue;
         }
         silent = silent || now - began >= slice;
-        // To be told to stop does not end it: a handshake is the beginning of a command.
-        if ((!wait || silent) && poll_input(deadline, false) != Got::data) return false;
+        // To be told to stop does not end one that has begun.
+        if ((!wait || silent) && poll_input(deadline, !layer->heard()) != Got::data) return false;
     }
     problem.clear();
     layer_ = std::move(layer);

@@ -116,6 +116,7 @@ public:
 
     const TLS& tls() const override;
     std::string channel_binding(std::string_view type) const override;
+    bool heard() const override { return heard_; }
     std::string problem() const override { return problem_; }
 
 private:
@@ -139,6 +140,7 @@ private:
     int input_error_ = 0, output_error_ = 0;  // of the socket
     bool may_wait_ = false;
     bool wants_output_ = false;
+    bool heard_ = false;
     bool ended_ = false;
     bool shut_ = false;
     Did over_ = Did::done;    // or what read() says from now on
@@ -197,8 +199,11 @@ int OpenSSLLayer::on_write(BIO* bio, const char* from, std::size_t size, std::si
 int OpenSSLLayer::on_read(BIO* bio, char* to, std::size_t size, std::size_t* got) {
     auto& me = *static_cast<OpenSSLLayer*>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
+    const bool flight = !me.gathered_.empty();
     // What can't be said any more does not keep us from hearing what was said before.
     if (!me.flush() && me.wants_output_) return BIO_set_retry_read(bio), 0;
+    // The answer to a flight is not here before it has left.
+    if (flight && !me.may_wait_ && me.early_.empty()) return BIO_set_retry_read(bio), 0;
     if (me.ended_ || me.input_error_ != 0) return 0;
     if (!me.early_.empty()) {
         *got = me.early_.copy(to, size);
@@ -215,6 +220,7 @@ std::size_t OpenSSLLayer::receive(char* to, std::size_t size) {
     if (recvs_left_-- <= 0) return 0;
     const auto n = recv(fd_, to, size, std::exchange(may_wait_, false) ? 0 : MSG_DONTWAIT);
     ended_ = n == 0;
+    heard_ |= n > 0;
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) input_error_ = errno;
     much_ = n >= ssize_t(command_size);
     return n > 0 ? std::size_t(n) : 0;

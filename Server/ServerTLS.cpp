@@ -261,7 +261,10 @@ int Contexts::on_server_name(SSL* ssl, int*, void* contexts) {
 int Contexts::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                         int seal) {
     try {
-        return (*static_cast<TicketKeys*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl))))(name, iv, cipher, mac, seal);
+        auto& keys = *static_cast<TicketKeys*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+        const int result = keys(name, iv, cipher, mac, seal);
+        // RFC 8446 C.4: in TLS 1.3 a ticket is used once, so whoever has used one needs another.
+        return result == 1 && !seal && SSL_version(ssl) >= TLS1_3_VERSION ? 2 : result;
     } catch (const std::exception&) {
         return -1;
     }

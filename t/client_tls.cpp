@@ -370,14 +370,20 @@ TEST_CASE("idle sessions over TLS are told when the server stops, and mails unde
     play(busy, "C: text\nC: .\nS: 250\nS: 421 4.3.2\nS: EOF");
 }
 
-TEST_CASE("a server that stops waits for no handshake longer than its drain") {
-    auto seen = std::make_shared<Handshakes>();
-    Server server(Addresses{"tls:127.0.0.1:0"}, with_tls());
-    watched(seen).listeners(server);
-    Background loop([&] { server.run([](Server::Client& c) { c.accept(); }, {.drain = 1s}); });
-    auto wire = dial(server);
-    wire.expect_silence();
-    server.stop();
-    loop.join();
-    CHECK(wire.receive().empty());
+TEST_CASE("a server that stops waits for a handshake that has begun no longer than its drain, for none that has not") {
+    for (const bool begun : {true, false}) {
+        CAPTURE(begun);
+        auto seen = std::make_shared<Handshakes>();
+        Server server(Addresses{"tls:127.0.0.1:0"}, with_tls());
+        watched(seen).listeners(server);
+        const auto drain = begun ? 1s : 600s;
+        Background loop([&] { server.run([](Server::Client& c) { c.accept(); }, {.drain = drain}); });
+        auto wire = dial(server);
+        if (begun) wire.send("\x16\x03\x01");
+        wire.expect_silence();
+        server.stop();
+        loop.join();
+        CHECK(wire.receive().empty());
+        CHECK(seen->all().size() == 1);
+    }
 }

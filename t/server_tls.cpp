@@ -423,6 +423,24 @@ TEST_CASE("a session is resumed by its ticket, and remembers who the client was"
     }
 }
 
+TEST_CASE("who resumes a session by TLS 1.3 gets a ticket for the next time, since each is used once") {
+    ServerTLS tls({.certificates = {mx()}});
+    As as{.version = TLS1_3_VERSION};
+    auto session = begun(tls, as);
+    for (int i = 0; i < 3; ++i) {
+        as.session = session.get();
+        auto next = begun(tls, as);
+        REQUIRE(next);
+        unsigned before = 0, after = 0;
+        const auto* used = SSL_SESSION_get_id(session.get(), &before);
+        const auto* fresh = SSL_SESSION_get_id(next.get(), &after);
+        CHECK(std::string_view(reinterpret_cast<const char*>(used), before) !=
+              std::string_view(reinterpret_cast<const char*>(fresh), after));
+        CHECK(resumes(tls, next, {.version = TLS1_3_VERSION}));
+        session = std::move(next);
+    }
+}
+
 TEST_CASE("a session is not resumed where it must not be") {
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         const As as{.version = version};
@@ -900,6 +918,7 @@ TEST_CASE("ten thousand handshakes leave nothing behind") {
             if (i % 16 == 5) {  // and some that come to nothing
                 talk.client.layer->handshake(false);
                 ::close(std::exchange(talk.client_fd, -1));
+                static_cast<void>(talk.server->handshake(false));  // its own flight
                 CHECK(talk.server->handshake(false) == Did::ended);
                 continue;
             }
