@@ -29,8 +29,10 @@ std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string
 std::string our_name(const Relay::Options&, const std::string& received_by);
 // As our client may hear it. 421 says that whoever says it closes the connection (RFC 5321 3.8): the next hop does, we
 // do not. What is wrong with our commands (500 to 504, 555) is not wrong with the client's, nor to be counted against
-// him.
+// him; nor is who we are there (530 to 538).
 Reply passed_on(Reply);
+// Whether a reply is about TLS or a login that could not be had: it is for the program to mend.
+bool insecure(const Reply&);
 
 inline const Reply too_many_domains{452, "4.5.3", "Too many domains in one transaction"};
 

@@ -110,6 +110,8 @@ void Relay::all(const Reply& reply, const std::string& host) {
 void Relay::settle(const Message& message) const {
     const auto content = message.content();
     const bool mixed = std::ranges::any_of(results_, &Result::delivered) && !delivered();
+    const auto unsafe = std::ranges::find_if(results_, [](const Result& r) { return insecure(r.reply); });
+    if (unsafe != results_.end() && content && content->shared) content->shared->trouble(nullptr, unsafe->reply.text);
     for (const auto& r : results_) {
         auto reply = passed_on(r.reply);
         if (mixed && reply.permanent() && !(content && content->each)) {
@@ -133,14 +135,8 @@ void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& 
     } catch (const std::exception& e) {
         trouble = e.what();
     }
-    if (!trouble.empty() && content && content->shared) {
-        Event::Trouble event(nullptr, options.target->name() + ": " + trouble);
-        try {
-            content->shared->pipeline.dispatch(typeid(Event::Trouble), event);
-        } catch (...) {
-            // Who stumbles while hearing of trouble has nobody left to tell.
-        }
-    }
+    if (!trouble.empty() && content && content->shared)
+        content->shared->trouble(nullptr, options.target->name() + ": " + trouble);
     replies.resize(to.size(), {451, "4.3.0", "Delivery failed"});
     for (std::size_t i = 0; i < results_.size(); ++i) {
         results_[i].reply = std::move(replies[i]);
@@ -233,6 +229,7 @@ void Relay::attach(Server& server, const Options& options) {
             const Origin origin{e.client.options().hostname, e.client.local(), shared.lock(), each};
             const auto& ahead = *std::any_cast<AheadPointer>(&baggage);
             e.reply = passed_on(ahead->ask(options, origin, e.client.FROM, e.recipient));
+            if (insecure(e.reply) && origin.server) origin.server->trouble(&e.client, e.reply.text);
         } else if (options.host.empty() && options.resolver) {
             std::vector<std::string> domains{destination(options, e.recipient)};
             for (const auto& r : to)
@@ -251,19 +248,19 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     if (options.host.empty()) return {};
     const auto end = Clock::now() + options.total;
     const auto name = our_name(options, "");
-    const Security security{options.tls, options.login};
+    const auto level = options.tls.level(options.login != nullptr);
     auto walk = HostWalk::to(Upstream::parse(options.host), {.resolver = options.resolver.get(),
                                                              .hostname = name,
                                                              .lookup = options.patience.lookup,
                                                              .wait = end,
-                                                             .level = options.tls.level(options.login != nullptr)});
+                                                             .level = level});
     bool tried = false;
-    while (const auto upstream = walk.next()) {
-        const Session session(*upstream, name, options.patience, end, nullptr, security);
+    while (auto upstream = walk.next()) {
+        if (!upstream->level) upstream->level = level;
+        const Session session(*upstream, name, options.patience, end, nullptr, {options.tls, nullptr});
         why = session.failed().value_or(Reply());
         if (why.positive()) return session.offer();
         tried = true;
-        if (session.login_refused()) break;
     }
     if (!tried) why = walk.failure();
     return {};

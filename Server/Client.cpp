@@ -125,14 +125,7 @@ void Server::Client::goodbye(const Reply& reply, bool politely) {
     connection_.finish(politely);
 }
 
-void Server::Client::trouble(const std::string& what) {
-    Event::Trouble event(this, what);
-    try {
-        shared_->pipeline.dispatch(typeid(Event::Trouble), event);
-    } catch (...) {
-        // Who stumbles while hearing of trouble has nobody left to tell.
-    }
-}
+void Server::Client::trouble(const std::string& what) { shared_->trouble(this, what); }
 
 void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
     if (shared_->pipeline.silent()) return;
@@ -156,7 +149,14 @@ void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
 // ---- the way of a session ----
 
 bool Server::Client::greet() {
-    if (connection_.implicit_tls && !tls() && !encrypt()) return false;
+    if (connection_.implicit_tls && !tls()) {
+        if (connection_.slot && connection_.slot->over()) {  // a handshake is dear, and words in the clear are not heard
+            ended_ = true;
+            connection_.close();
+            return false;
+        }
+        if (!encrypt()) return false;
+    }
     connection_.out().reserve(256);  // enough for EHLO's reply: growing step by step would cost the heap twice that
     const auto& o = shared_->options;
     static const std::string ours = "LMTP";

@@ -197,6 +197,9 @@ Reply Server::Client::steps(Attempt& attempt, AuthExchange& exchange) {
         if (step.is == Is::failure) return invalid;
         if (step.is == Is::later) return attempt.guess = false, later;
         const bool asks = step.is == Is::challenge || !step.data.empty();
+        // A challenge may tell already whether the guess was right.
+        if (asks && attempt.guess && !may_tell(true))
+            return attempt.reason = "too many failures of this address", used_up;
         if (asks && !challenge(attempt, step.data)) return attempt.refusal;
         if (step.is == Is::challenge) continue;
         // RFC 4422 3.6, RFC 4954 4: data that comes with success is a challenge, and its response is empty.

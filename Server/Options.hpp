@@ -74,7 +74,8 @@ struct Options {
     std::size_t max_errors = 10;     // answered by 500-504 or 555 in a session; one more is 421 4.7.0. 0: none
     std::uint64_t drain = 64 << 20;  // of a refused body, read and thrown away before 421
 
-    // How many sessions; over it the first answer is 421 4.7.0 instead of the greeting. 0: none.
+    // How many sessions; over it the first answer is 421 4.7.0 instead of the greeting, or where TLS comes first the
+    // connection is only closed. 0: none.
     std::size_t max_connections = 0;
     std::size_t max_connections_per_ip = 0;
 

@@ -57,7 +57,9 @@ bool other_threads() {
 
 // Says why and leaves. It needs no memory and waits for nothing: a flood of those turned away must not hold up who may
 // come in.
-void turn_away(Connection connection) { connection.send("421 4.3.2 Too busy, try again later\r\n", Clock::now()); }
+void turn_away(Connection connection) {
+    if (!connection.implicit_tls) connection.send("421 4.3.2 Too busy, try again later\r\n", Clock::now());
+}
 
 }  // namespace
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "Event.hpp"
+
 namespace Net::SMTP {
 
 namespace {
@@ -53,6 +55,14 @@ bool Shared::stop_seen() {
         if (poll(&stop, 1, 0) > 0) stopping = true;
     }
     return stopping.load(std::memory_order_relaxed);
+}
+
+void Shared::trouble(Server::Client* client, const std::string& what) noexcept {
+    try {
+        Event::Trouble event(client, what);
+        pipeline.dispatch(typeid(Event::Trouble), event);
+    } catch (...) {
+    }
 }
 
 Wait Shared::wait(std::shared_ptr<Shared> server, Deadline end) {

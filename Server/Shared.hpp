@@ -17,6 +17,7 @@
 #include "Memory.hpp"
 #include "Options.hpp"
 #include "Pipeline.hpp"
+#include "Server.hpp"
 
 namespace Net::SMTP {
 
@@ -46,6 +47,9 @@ struct Shared {
     bool forked = false;
     // The sessions run on stacks of ours: so many octets below a silent one are given back. 0: on somebody else's.
     std::size_t trim_stack = 0;
+
+    // Event::Trouble; who stumbles while hearing of it has nobody left to tell.
+    void trouble(Server::Client* client, const std::string& what) noexcept;
 
     std::mutex mutex;
     std::size_t connections = 0;

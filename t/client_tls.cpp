@@ -267,8 +267,8 @@ TEST_CASE("a handshake that does not end is ended") {
         const char* name;
         bool drips;
     };
-    for (const auto& [name, drips] : {Case{"silent", false}, Case{"dripping", true}}) {
-        CAPTURE(name);
+    for (const auto& c : {Case{"silent", false}, Case{"dripping", true}}) {
+        CAPTURE(c.name);
         auto seen = std::make_shared<Handshakes>();
         auto options = with_tls();
         options.handshake_timeout = 1s;
@@ -278,7 +278,7 @@ TEST_CASE("a handshake that does not end is ended") {
         // The beginning of a record that is announced as 16 KiB long.
         std::string record("\x16\x03\x01\x40\x00", 5);
         for (std::size_t i = 0; Clock::now() - began < patience; ++i) {
-            if (drips) talk.wire.send(i < record.size() ? record.substr(i, 1) : "\x01");
+            if (c.drips) talk.wire.send(i < record.size() ? record.substr(i, 1) : "\x01");
             pollfd in{talk.wire.fd(), POLLIN, 0};
             if (poll(&in, 1, 100) > 0) break;
         }
@@ -301,7 +301,7 @@ TEST_CASE("a listener may refuse what was agreed on") {
     CHECK(dialogue_over_tls("S: 554 5.7.0 Not with TLSv1\nS: EOF", setup).mails.empty());
 }
 
-TEST_CASE("who is one too many hears so over TLS") {
+TEST_CASE("who is one too many where TLS comes first is not worth a handshake") {
     auto options = with_tls();
     options.max_connections = 1;
     Implicit running(options);
@@ -309,8 +309,8 @@ TEST_CASE("who is one too many hears so over TLS") {
     encrypt(first);
     first.expect("220");
     auto second = dial(running.server);
-    encrypt(second);
-    play(second, "S: 421 4.7.0\nS: EOF");
+    second.expect_end();
+    CHECK(second.heard().empty());
 }
 
 TEST_CASE("a connection that the program lets go before its handshake is only closed") {
