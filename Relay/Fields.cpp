@@ -33,7 +33,7 @@ std::string received_field(const Message& message, const std::string& hostname) 
     out += "by " + word(t.hostname.empty() ? hostname : t.hostname);
     if (!t.protocol.empty()) out += " with " + t.protocol;
     if (!message.id().empty()) out += " id " + message.id();
-    if (!t.cipher.empty()) out += " tls " + t.cipher;  // RFC 8314 4.3
+    if (!t.cipher.empty()) out += "\r\n\ttls " + t.cipher;  // RFC 8314 4.3
     out += ";\r\n\t" + date_time(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
     return out;
 }

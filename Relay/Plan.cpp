@@ -34,19 +34,25 @@ std::string our_name(const Relay::Options& o, const std::string& received_by) {
     return !o.hostname.empty() ? o.hostname : !received_by.empty() ? received_by : system_name();
 }
 
+namespace {
+
+// RFC 4954 6, RFC 3207 4: it wants us to log in or to encrypt, or to do so otherwise.
+bool wants_security(int code) { return code == 530 || code == 534 || code == 535 || code == 538; }
+
+}  // namespace
+
 Reply passed_on(Reply reply) {
     if (reply.code == 421) reply.code = 451;
     if ((reply.code >= 500 && reply.code <= 504) || reply.code == 555) reply.code = 550;
-    // RFC 4954 6: it wants us to log in, or to do so otherwise; no mail must bounce for that.
-    if (reply.code == 530 || reply.code == 534 || reply.code == 535 || reply.code == 538) {
+    if (wants_security(reply.code)) {  // no mail must bounce for that
         reply.code = 451;
         if (!reply.status.empty()) reply.status[0] = '4';
     }
     return reply;
 }
 
-bool insecure(const Reply& reply) {
-    return reply.code == 451 && (reply.status == "4.7.5" || reply.status == "4.7.8");
+bool ours_to_mend(const Reply& reply) {
+    return wants_security(reply.code) || (reply.code == 451 && (reply.status == "4.7.5" || reply.status == "4.7.8"));
 }
 
 std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Origin& origin,

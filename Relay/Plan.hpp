@@ -31,8 +31,8 @@ std::string our_name(const Relay::Options&, const std::string& received_by);
 // do not. What is wrong with our commands (500 to 504, 555) is not wrong with the client's, nor to be counted against
 // him; nor is who we are there (530 to 538).
 Reply passed_on(Reply);
-// Whether a reply is about TLS or a login that could not be had: it is for the program to mend.
-bool insecure(const Reply&);
+// Whether a next hop's reply is about TLS or a login, which it wants or we could not have: the client can't help it.
+bool ours_to_mend(const Reply&);
 
 inline const Reply too_many_domains{452, "4.5.3", "Too many domains in one transaction"};
 

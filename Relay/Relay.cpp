@@ -110,7 +110,7 @@ void Relay::all(const Reply& reply, const std::string& host) {
 void Relay::settle(const Message& message) const {
     const auto content = message.content();
     const bool mixed = std::ranges::any_of(results_, &Result::delivered) && !delivered();
-    const auto unsafe = std::ranges::find_if(results_, [](const Result& r) { return insecure(r.reply); });
+    const auto unsafe = std::ranges::find_if(results_, [](const Result& r) { return ours_to_mend(r.reply); });
     if (unsafe != results_.end() && content && content->shared) content->shared->trouble(nullptr, unsafe->reply.text);
     for (const auto& r : results_) {
         auto reply = passed_on(r.reply);
@@ -228,8 +228,9 @@ void Relay::attach(Server& server, const Options& options) {
             const bool each = e.client.options().protocol == Protocol::lmtp;
             const Origin origin{e.client.options().hostname, e.client.local(), shared.lock(), each};
             const auto& ahead = *std::any_cast<AheadPointer>(&baggage);
-            e.reply = passed_on(ahead->ask(options, origin, e.client.FROM, e.recipient));
-            if (insecure(e.reply) && origin.server) origin.server->trouble(&e.client, e.reply.text);
+            const auto reply = ahead->ask(options, origin, e.client.FROM, e.recipient);
+            if (ours_to_mend(reply) && origin.server) origin.server->trouble(&e.client, reply.text);
+            e.reply = passed_on(reply);
         } else if (options.host.empty() && options.resolver) {
             std::vector<std::string> domains{destination(options, e.recipient)};
             for (const auto& r : to)

@@ -95,7 +95,8 @@ public:
     // more than `max_domains` hear it by MX in any case.
     static void attach(Server& server, const Options& options);
 
-    // What the smart host offers in EHLO, asked now. Nothing of it when it can't be reached; `failure` says why then.
+    // What the smart host offers in EHLO, asked now with the TLS that a mail would have, and without a login. Nothing of
+    // it when it can't be reached; `failure` says why then.
     static Offer offered(const Options& options, Reply* failure = nullptr);
 
 private:

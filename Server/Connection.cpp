@@ -456,16 +456,21 @@ bool Connection::pause(Deadline deadline) {
 // Whether something was sent that nobody has read; a layer's own octets are nothing.
 bool Connection::left_over() {
     char octet;
-    if (begin_ == end_ && recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) < 0) return false;
-    if (layer_ && begin_ == end_) look();
-    return !layer_ || begin_ < end_;
+    if (begin_ < end_) return true;
+    if (!layer_) return recv(in_, &octet, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+    look();
+    return begin_ < end_;
 }
 
 void Connection::finish(bool politely) {
     const auto deadline = Clock::now() + 2s;
+    if (layer_ && !broken_) {
+        while (layer_->end(out_) == TLSLayer::Did::wants_output && poll_output(deadline)) {
+        }
+        out_.clear();
+    }
     flush(deadline);
     if (!socket_ || broken_) return close();
-    if (layer_) layer_->end();
     if (!politely && !left_over()) return close();
     shutdown(out_fd_, SHUT_WR);
     char waste[1024];

@@ -111,7 +111,7 @@ public:
     Did handshake(bool wait) override;
     Did read(char* to, std::size_t size, std::size_t& got, bool wait) override;
     Did write(const char* from, std::size_t size, std::size_t& sent) override;
-    void end() noexcept override;
+    Did end(std::string_view last) noexcept override;
     void park() noexcept override;
 
     const TLS& tls() const override;
@@ -332,13 +332,15 @@ TLSLayer::Did OpenSSLLayer::write(const char* from, std::size_t size, std::size_
     return Did::done;
 }
 
-void OpenSSLLayer::end() noexcept {
-    if (shut_ || output_error_ != 0 || !SSL_is_init_finished(ssl_.get())) return;
-    shut_ = true;
+TLSLayer::Did OpenSSLLayer::end(std::string_view last) noexcept {
+    if (output_error_ != 0 || !SSL_is_init_finished(ssl_.get())) return Did::failed;
     begin(false);
     recvs_left_ = 0;
-    SSL_shutdown(ssl_.get());
-    flush();
+    std::size_t n = 0;
+    for (; !shut_ && !last.empty(); last.remove_prefix(n))
+        if (SSL_write_ex(ssl_.get(), last.data(), std::min(last.size(), record), &n) != 1) return Did::failed;
+    if (!std::exchange(shut_, true)) SSL_shutdown(ssl_.get());
+    return flush() ? Did::done : wants_output_ ? Did::wants_output : Did::failed;
 }
 
 void OpenSSLLayer::park() noexcept {

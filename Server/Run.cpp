@@ -100,13 +100,6 @@ void Server::run(const Handler& handler, const Run& how) {
 
 // One connection from greeting to end. Nothing comes out of it.
 void Server::serve(Connection connection, const Handler& handler) {
-    const auto troubled = [&](Client* client, const std::string& what) {
-        Event::Trouble event(client, what);
-        try {
-            shared_->pipeline.dispatch(typeid(Event::Trouble), event);
-        } catch (...) {
-        }
-    };
     try {
         Client client(std::move(connection));
         while (client.process()) {
@@ -117,18 +110,18 @@ void Server::serve(Connection connection, const Handler& handler) {
                     client.hang_up_ = dynamic_cast<const Hangup*>(&r) != nullptr;
                     client.thrown(r.reply());
                 } catch (const std::exception& e) {
-                    troubled(&client, e.what());
+                    shared_->trouble(&client, e.what());
                     client.thrown({451, "4.3.0", "Local error in processing"});
                 } catch (...) {
-                    troubled(&client, "the handler threw an exception of an unknown type");
+                    shared_->trouble(&client, "the handler threw an exception of an unknown type");
                     client.thrown({451, "4.3.0", "Local error in processing"});
                 }
             } catch (const std::logic_error& e) {
-                troubled(&client, e.what());  // it had answered already
+                shared_->trouble(&client, e.what());  // it had answered already
             }
         }
     } catch (const std::exception& e) {
-        troubled(nullptr, e.what());
+        shared_->trouble(nullptr, e.what());
     }
 }
 

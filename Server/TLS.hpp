@@ -52,8 +52,9 @@ public:
     virtual Did read(char* to, std::size_t size, std::size_t& got, bool wait) = 0;
     // Of `size` octets, at least one when done. The same octets must be offered again when it was not done.
     virtual Did write(const char* from, std::size_t size, std::size_t& sent) = 0;
-    // Tells the other side that nothing more comes (close_notify), if the socket takes it now.
-    virtual void end() noexcept = 0;
+    // Says this last, and that nothing more comes (close_notify), as one. `wants_output`: to be asked again for the
+    // rest of it, with anything. No write() may be unfinished.
+    virtual Did end(std::string_view last) noexcept = 0;
     // Gives back the memory that nobody needs while nothing is said.
     virtual void park() noexcept {}
 

@@ -428,6 +428,21 @@ TEST_CASE("guesses side by side are told no more than guesses one after the othe
     CHECK(slow.ask("MAIL FROM:<a@b> AUTH=<>") == 250);
 }
 
+TEST_CASE("exchanges begun before the limit tell no more than guesses, by no challenge either") {
+    for (const auto& [mechanism, response] : {std::pair{"SIGNED", credentials}, std::pair{"TELLING", wrong}}) {
+        auto options = authenticating().options;
+        options.auth_failures_per_ip = 2;
+        auto book = std::make_shared<Book>();
+        RunningServer running(options, [&](Server& s) { book->listen(s); });
+        auto early = running.dial(), other = running.dial();
+        CHECK(early.ask(std::string("AUTH ") + mechanism) == 334);
+        for (int i = 0; i < 2; ++i) CHECK(other.ask(plain(wrong)) == 535);
+        early.say(base64_encode(response));
+        early.expect("454 4.7.0");
+        CHECK(book->lines().back() == std::string(mechanism) + " joe 454 too many failures of this address");
+    }
+}
+
 TEST_CASE("leaving before the answer does not spare an address its guess") {
     auto options = authenticating().options;
     options.auth_failures_per_ip = 2;

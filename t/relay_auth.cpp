@@ -372,10 +372,7 @@ TEST_CASE("a secret that was refused for good is not tried at the next address, 
         CHECK(result.delivered() == (no.code == 454));
         if (no.code == 535) CHECK(result.reply.status == "4.7.8");
         CHECK(second.conversations().empty() == (no.code == 535));
-        Reply why;
-        Relay::offered(o, &why);
-        CHECK(why.positive() == (no.code == 454));
-        CHECK(second.finish().size() == (no.code == 535 ? 0 : 2));
+        CHECK(second.finish().size() == (no.code == 535 ? 0 : 1));
     }
 }
 
@@ -444,6 +441,44 @@ TEST_CASE("with at_rcpt the client hears 451 at RCPT, and a refused secret is tr
     CHECK(hop.finish().size() == 1);
 }
 
+TEST_CASE("a next hop that wants TLS or a login we have not: the client may come again, and the program hears why") {
+    for (const Reply& wish :
+         {Reply{530, "5.7.0", "Authentication required"}, Reply{538, "5.7.11", "Encryption required"},
+          Reply{535, "5.7.8", "who?"}, Reply{534, "", "too weak"}})
+        for (const bool at_rcpt : {false, true}) {
+            CAPTURE(wish.code);
+            CAPTURE(at_rcpt);
+            ScriptedServer hop;
+            hop.reply_to("MAIL", wish);
+            auto o = through(hop.address(), asking(Level::none));
+            o.at_rcpt = at_rcpt;
+            Setup setup;
+            setup.listeners = [o](Server& s) { Relay::attach(s, o); };
+            setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+            const std::string refused = "S: 451 " + (wish.status.empty() ? "" : '4' + wish.status.substr(1));
+            const auto played = dialogue(
+                "S: 220\nC: EHLO me.test\nS: 250\nC: MAIL FROM:<a@b.test>\nS: 250\n"
+                "C: RCPT TO:<c@d.test>\n" +
+                    (at_rcpt ? refused : "S: 250\nC: DATA\nS: 354\nC: x\nC: .\n" + refused) + "\nC: QUIT\nS: 221",
+                setup);
+            REQUIRE(played.troubles.size() == 1);
+            CHECK(played.troubles[0].find(wish.text) != std::string::npos);
+        }
+}
+
+TEST_CASE("a certificate or login that is not good is told to the program, each time") {
+    SecureHop hop(tls_of(stranger().issue(good)), with_auth);
+    auto o = through(hop.address(), asking(Level::verify));
+    Setup setup;
+    setup.listeners = [](Server&) {};
+    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    const std::string deferred =
+        "C: MAIL FROM:<a@b.test>\nS: 250\nC: RCPT TO:<c@d.test>\nS: 250\nC: DATA\nS: 354\nC: x\nC: .\nS: 451 4.7.5\n";
+    const auto played = dialogue("S: 220\nC: EHLO me.test\nS: 250\n" + deferred + deferred + "C: QUIT\nS: 221", setup);
+    REQUIRE(played.troubles.size() == 2);
+    CHECK(played.troubles[0].find("does not verify: ") != std::string::npos);
+}
+
 TEST_CASE("a login without a smart host is refused, and over a Unix socket it needs no TLS") {
     auto o = logging_in("", one_step());
     CHECK_THROWS_WITH_AS(sent(o), "Relay::Options: login: without host", std::invalid_argument);
@@ -456,13 +491,17 @@ TEST_CASE("a login without a smart host is refused, and over a Unix socket it ne
     CHECK(sent(logging_in("unix:" + (folder / "socket"), one_step())).delivered());
 }
 
-TEST_CASE("offered() logs in and says which mechanisms there are") {
+TEST_CASE("offered() says which mechanisms there are without trying one") {
     SecureHop hop(good_tls(), with_auth);
-    hop.reply_to("AUTH", {235, "", "ok"});
     const auto offer = Relay::offered(logging_in(hop.address(), one_step()));
     CHECK(offer.extensions.auth);
     CHECK(offer.mechanisms == Lines{"TEST", "OTHER"});
-    CHECK(hop.finish().at(0).said("AUTH TEST"));
+    CHECK(!hop.finish().at(0).said("AUTH"));
+    // What a login asks of TLS is asked for here too.
+    SecureHop unknown(tls_of(stranger().issue(good)), with_auth);
+    Reply why;
+    CHECK(!Relay::offered(logging_in(unknown.address(), one_step()), &why).extensions.auth);
+    CHECK(why.status == "4.7.5");
 }
 
 // ---- with a server of our own ----

@@ -1,6 +1,6 @@
 // relay_tls -- how a relay encrypts: what each level takes and refuses, and that nothing of a mail is said in the clear
 // where TLS is asked for, whatever the next hop does.
-#include "dialogue.hpp"
+#include "over_tls.hpp"
 #include "secure_hop.hpp"
 
 using namespace test;
@@ -144,6 +144,27 @@ TEST_CASE("a mail goes encrypted to a server of ours, at each level, by STARTTLS
         }
         CHECK(server.mails().size() == (implicit ? 2 : 3));
     }
+}
+
+TEST_CASE("a Received field says how the mail was encrypted on its way to us") {
+    ScriptedServer hop;
+    auto o = through(hop.address(), asking(Level::none));
+    o.received = true;
+    Setup setup;
+    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    dialogue_over_tls(
+        "C: EHLO me\nS: 250\nC: MAIL FROM:<a@b.test>\nS: 250\nC: RCPT TO:<c@d.test>\nS: 250\nC: DATA\nS: 354\nC: x\n"
+        "C: .\nS: 250\nC: QUIT\nS: 221\nS: EOF",
+        setup);
+    const auto all = hop.finish();
+    REQUIRE(whole_mails(all) == 1);
+    const auto& text = all[0].texts[0].wire;
+    const auto by = text.find("\r\n\tby mx.test with ESMTPS id ");
+    REQUIRE(by != text.npos);
+    const auto line = text.find("\r\n\ttls TLS_AES_", by + 2);  // RFC 8314 4.3
+    REQUIRE(line != text.npos);
+    CHECK(text.find("\r\n", by + 2) == line);
+    CHECK(text.find(";\r\n\t", line) == text.find("\r\n", line + 2) - 1);
 }
 
 TEST_CASE("a large mail arrives whole through TLS, by DATA and by BDAT") {

@@ -678,13 +678,12 @@ TEST_CASE("who says goodbye can still be answered; who just goes has ended too")
         Talk polite(tls, {.version = version});
         REQUIRE(polite.shake());
         REQUIRE(polite.client.layer->write("QUIT", 4, n) == Did::done);
-        polite.client.layer->end();
+        polite.client.layer->end({});
         REQUIRE(polite.server->read(octets, sizeof octets, n, false) == Did::done);
         CHECK(n == 4);
         CHECK(polite.server->read(octets, sizeof octets, n, false) == Did::ended);
         CHECK(polite.server->read(octets, sizeof octets, n, false) == Did::ended);
-        CHECK(polite.server->write("221", 3, n) == Did::done);
-        polite.server->end();
+        CHECK(polite.server->end("221") == Did::done);
         REQUIRE(polite.client.layer->read(octets, sizeof octets, n, false) == Did::done);
         CHECK(std::string(octets, n) == "221");
         CHECK(polite.client.layer->read(octets, sizeof octets, n, false) == Did::ended);
@@ -697,8 +696,32 @@ TEST_CASE("who says goodbye can still be answered; who just goes has ended too")
         CHECK(rude.server->read(octets, sizeof octets, n, false) == Did::ended);
         CHECK(rude.server->write("221", 3, n) == Did::failed);
         CHECK(rude.server->problem() != "");
-        rude.server->end();
+        rude.server->end({});
     }
+}
+
+TEST_CASE("what is said last arrives whole, before the goodbye, though it takes many turns") {
+    ServerTLS tls(mx().certificate, mx().key);
+    Talk talk(tls);
+    REQUIRE(talk.shake());
+    const std::string last(4 << 20, 'x');
+    std::string heard;
+    std::vector<char> octets(64 * 1024);
+    auto said = talk.server->end(last);
+    CHECK(said == Did::wants_output);
+    auto read = Did::wants_input;
+    while (read == Did::wants_input || read == Did::done) {
+        std::size_t n = 0;
+        read = talk.client.layer->read(octets.data(), octets.size(), n, false);
+        heard.append(octets.data(), n);
+        if (read == Did::wants_input) {
+            REQUIRE(said == Did::wants_output);
+            said = talk.server->end({});
+        }
+    }
+    CHECK(read == Did::ended);
+    CHECK(said == Did::done);
+    CHECK(heard == last);
 }
 
 TEST_CASE("what is no TLS is refused with a reason, and costs nothing") {

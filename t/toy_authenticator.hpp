@@ -151,7 +151,10 @@ public:
         if (n > 0) sent = std::size_t(n);
         return n > 0 ? Did::done : Did::failed;
     }
-    void end() noexcept override {}
+    Did end(std::string_view last) noexcept override {
+        ::send(fd_, last.data(), last.size(), MSG_NOSIGNAL);
+        return Did::done;
+    }
     const TLS& tls() const override { return tls_; }
     std::string channel_binding(std::string_view type) const override { return "bound by " + std::string(type); }
     std::string problem() const override { return ""; }

@@ -139,7 +139,7 @@ Wire::Done Wire::receive(std::string& to, Deadline end) {
 }
 
 void Wire::half_close() {
-    if (layer_) layer_->end();
+    if (layer_) layer_->end({});
     shutdown(fd_, SHUT_WR);
 }
 
