@@ -323,39 +323,79 @@ def client(program, *arguments, stdin=b"", status=0):
     return said
 
 
-def run(words):
-    """Runs the cases whose sentence holds every word. Returns the exit status."""
+def attempt(sentence, function):
+    """Runs one case and says how it went: "ok", "SKIPPED" or "FAILED"."""
+    began, box, outcome, notes = time.monotonic(), Box(), "ok", []
+    signal.alarm(4 * PATIENCE)
+    try:
+        function(box)
+        box.stop()
+    except Skipped as reason:
+        outcome, notes = "SKIPPED", [str(reason)]
+    except Exception as reason:
+        outcome, notes = "FAILED", [f"{type(reason).__name__}: {reason}"]
+        if not isinstance(reason, Failed):
+            trace = reason.__traceback__
+            while trace.tb_next:
+                trace = trace.tb_next
+            notes.append(f"at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
+        notes.extend(box.logs())
+    finally:
+        signal.alarm(0)
+        box.clear()
+    said = [f"{outcome:7} {sentence} ({time.monotonic() - began:.1f} s)", *(f"        {note}" for note in notes)]
+    os.write(1, ("\n".join(said) + "\n").encode())
+    return outcome
+
+
+def worker(cases, turns, outcomes):
+    """A process that takes one case after the other until there is none, and ends."""
     def out_of_time(*_):
         raise Failed("the case took too long")
     signal.signal(signal.SIGALRM, out_of_time)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every finally is run
+    status = 1
+    try:
+        while turn := os.read(turns, 2):
+            os.write(outcomes, attempt(*cases[int.from_bytes(turn, "big")])[:1].encode())
+        status = 0
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
 
-    passed = failed = skipped = 0
-    for sentence, function in CASES:
-        if not all(word in sentence for word in words):
-            continue
-        began, box, outcome, notes = time.monotonic(), Box(), "ok", []
-        signal.alarm(4 * PATIENCE)
-        try:
-            function(box)
-            box.stop()
-            passed += 1
-        except Skipped as reason:
-            outcome, notes, skipped = "SKIPPED", [str(reason)], skipped + 1
-        except Exception as reason:
-            outcome, notes, failed = "FAILED", [f"{type(reason).__name__}: {reason}"], failed + 1
-            if not isinstance(reason, Failed):
-                trace = reason.__traceback__
-                while trace.tb_next:
-                    trace = trace.tb_next
-                notes.append(f"at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
-            notes.extend(box.logs())
-        finally:
-            signal.alarm(0)
-            box.clear()
-        print(f"{outcome:7} {sentence} ({time.monotonic() - began:.1f} s)", flush=True)
-        for note in notes:
-            print(f"        {note}", flush=True)
+
+def run(words, jobs=2):
+    """Runs the cases whose sentence holds every word, `jobs` at a time. Returns the exit status."""
+    cases = [case for case in CASES if all(word in case[0] for word in words)]
+    turns, waiting = os.pipe()
+    outcomes, said = os.pipe()
+    os.write(waiting, b"".join(i.to_bytes(2, "big") for i in range(len(cases))))
+    os.close(waiting)
+    sys.stdout.flush()
+    children = []
+    for _ in range(jobs):
+        child = os.fork()
+        if child == 0:
+            worker(cases, turns, said)
+        children.append(child)
+    os.close(said)
+
+    def ended(*_):
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        for child in children:
+            os.waitpid(child, 0)
+        sys.exit(1)
+    signal.signal(signal.SIGTERM, ended)
+    seen = b""
+    while some := os.read(outcomes, 1000):
+        seen += some
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for child in children:
+        os.waitpid(child, 0)
+
+    passed, skipped = seen.count(b"o"), seen.count(b"S")
+    failed = len(cases) - passed - skipped  # with what died
     if os.environ.get("CI") == "true" and skipped:
         print("with CI=true what was skipped has failed")
         failed, skipped = failed + skipped, 0
