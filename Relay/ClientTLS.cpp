@@ -29,7 +29,8 @@ void check(const ClientTLS::Options& o) {
     if (o.certificate.empty() != o.key.empty()) refuse("a certificate needs its key, and a key its certificate");
     if (o.implicit && o.level == Level::none) refuse("implicit TLS without TLS");
     const auto odd = [](unsigned char c) { return c <= 32 || c >= 127; };
-    if (std::ranges::any_of(o.name, odd) || o.name.size() > 253) refuse("the name is no host's");
+    if (std::ranges::any_of(o.name, odd) || o.name.size() > 253 || o.name.starts_with('.'))
+        refuse("the name is no host's");
 }
 
 void trust(SSL_CTX* context, const std::string& ca) {
@@ -153,7 +154,8 @@ const ClientTLS::Options& ClientTLS::options() const { return state_->options; }
 
 ClientTLS::Level ClientTLS::level(bool with_login) const {
     const auto& o = state_->options;
-    return o.level.value_or(o.implicit || with_login ? Level::verify : Level::may);
+    const bool careful = o.implicit || with_login || !o.ca.empty() || !o.name.empty();
+    return o.level.value_or(careful ? Level::verify : Level::may);
 }
 
 bool ClientTLS::usable(const TLSA& r) {

@@ -20,12 +20,13 @@ public:
         may,     // STARTTLS where it is offered, with whomever; where its handshake fails once more without it
         must,    // no mail without TLS; with whomever
         verify,  // and only where the certificate is of an authority that is trusted, and has the host's name (RFC
-                 // 6125, RFC 7817); by MX the mail domain is as good as the host's name
+                 // 6125, RFC 7817); by MX the mail domain is as good as the host's name, and the DNS is taken at its
+                 // word for which hosts those are: against who can forge its answers only `dane` helps
         dane,  // where TLSA records, validated by DNSSEC, say which certificate it is (RFC 7672). Of a smart host they
                // must be there; by MX `may` holds for hosts without them, `must` for those that have none we can use
     };
     struct Options {
-        // Unset: `verify` where the relay logs in or TLS is implicit, else `may`.
+        // Unset: `verify` where the relay logs in, TLS is implicit, or `ca` or `name` is set; else `may`.
         std::optional<Level> level{};
         bool implicit = false;      // TLS from the start, without STARTTLS (RFC 8314); never without it
         std::string ca{};           // trusted authorities: a file of PEM certificates, or a folder of them by hash.

@@ -55,6 +55,10 @@ bool ours_to_mend(const Reply& reply) {
     return wants_security(reply.code) || (reply.code == 451 && (reply.status == "4.7.5" || reply.status == "4.7.8"));
 }
 
+Upstream smart_host(const Relay::Options& o) {
+    return Upstream::parse(o.host, o.tls.options().implicit ? 465 : 25);
+}
+
 std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Origin& origin,
                                         Deadline end) {
     const auto name = our_name(o, origin.hostname);
@@ -66,7 +70,7 @@ std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::stri
                            .wait = Shared::wait(origin.server, end),
                            .level = o.tls.level(o.login != nullptr)};
     auto walk = o.host.empty() ? HostWalk::by_mx(destination, std::move(how))
-                               : HostWalk::to(Upstream::parse(o.host), std::move(how));
+                               : HostWalk::to(smart_host(o), std::move(how));
     return std::make_unique<Transfer>(std::move(walk), Transfer::Settings{.hostname = name,
                                                                           .patience = o.patience,
                                                                           .chunking = o.chunking,

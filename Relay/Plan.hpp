@@ -23,6 +23,8 @@ struct Origin {
 bool routed(const Relay::Options&);
 // What recipients that travel together have in common: "via HOST", or by MX the domain in small letters.
 std::string destination(const Relay::Options&, const Recipient&);
+// Options::host, taken apart; std::invalid_argument.
+Upstream smart_host(const Relay::Options&);
 std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string& destination, const Origin&,
                                         Deadline end);
 // What we call ourselves.

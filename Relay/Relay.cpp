@@ -28,9 +28,10 @@ void check_security(const Relay::Options& o) {
     if (o.login && o.host.empty()) refuse("login: without host");
     if (o.target) return;
     const auto level = o.tls.level(o.login != nullptr);
-    if (level == Level::dane && !o.resolver) refuse("tls: dane without a resolver");
+    const bool validated = o.resolver && o.resolver->validates();
+    if (level == Level::dane && !validated) refuse("tls: dane without a resolver that validates (a trust anchor)");
     if (o.host.empty()) return;
-    const auto to = Upstream::parse(o.host).endpoint;
+    const auto to = smart_host(o).endpoint;
     const bool required = o.tls.options().level.value_or(Level::may) > Level::may || o.tls.options().implicit;
     if (to.local() && required) refuse("tls: over a Unix socket: " + o.host);
     if (level == Level::dane && !address_octets(to.host).empty()) refuse("tls: dane of an address: " + o.host);
@@ -51,7 +52,6 @@ void check(const Relay::Options& o) {
         if (t > longest) throw std::invalid_argument("Relay::Options: patience is over a year");
     }
     if (o.mx_port == 0) throw std::invalid_argument("Relay::Options: mx_port is 0");
-    if (!o.host.empty()) Upstream::parse(o.host);
     check_security(o);
 }
 
@@ -250,7 +250,7 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     const auto end = Clock::now() + options.total;
     const auto name = our_name(options, "");
     const auto level = options.tls.level(options.login != nullptr);
-    auto walk = HostWalk::to(Upstream::parse(options.host), {.resolver = options.resolver.get(),
+    auto walk = HostWalk::to(smart_host(options), {.resolver = options.resolver.get(),
                                                              .hostname = name,
                                                              .lookup = options.patience.lookup,
                                                              .wait = end,

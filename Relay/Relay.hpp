@@ -29,7 +29,7 @@ class Relay {
 public:
     // Where to, in this order: `target`, `host`, by MX with `resolver`; without any of them 451 4.4.4 No route.
     struct Options {
-        // The smart host: "HOST", "HOST:PORT" (25), "[IPv6]:PORT", "unix:/path", with "lmtp:" in front of it (24) if
+        // The smart host: "HOST", "HOST:PORT" (25; 465 with implicit TLS), "[IPv6]:PORT", "unix:/path", with "lmtp:" in front of it (24) if
         // LMTP is spoken there. Every address of a name is tried, those that `resolver` finds if there is one.
         std::string host{};
         // By MX (RFC 5321 5.1): the hosts in the order of their preference, equal ones shuffled, all their addresses;

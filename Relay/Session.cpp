@@ -75,7 +75,7 @@ private:
     const int before_ = std::uncaught_exceptions();
 };
 
-Upstream Upstream::parse(std::string_view text) {
+Upstream Upstream::parse(std::string_view text, std::uint16_t port) {
     auto rest = text;
     Upstream out;
     for (const auto& [prefix, protocol] : {std::pair{"smtp:", Protocol::smtp}, {"lmtp:", Protocol::lmtp}})
@@ -87,7 +87,7 @@ Upstream Upstream::parse(std::string_view text) {
         }
     const bool lmtp = out.protocol == Protocol::lmtp;
     try {
-        out.endpoint = Endpoint::parse(rest, lmtp ? 24 : 25);
+        out.endpoint = Endpoint::parse(rest, lmtp ? 24 : port);
     } catch (const std::invalid_argument& e) {
         throw std::invalid_argument("no next hop: " + std::string(text) + " (" + e.what() + ')');
     }

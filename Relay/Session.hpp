@@ -52,9 +52,9 @@ struct Upstream {
     std::vector<TLSA> records{};
 
     std::string str() const { return name.empty() ? endpoint.str() : name; }
-    // Reads "HOST", "HOST:PORT", "[IPv6]:PORT" and "unix:/path", with "smtp:" (25) or "lmtp:" (24) in front of it, or
-    // "smtp://" and "lmtp://". std::invalid_argument names what can't be parsed, and LMTP on port 25 (RFC 2033 5).
-    static Upstream parse(std::string_view text);
+    // Reads "HOST", "HOST:PORT", "[IPv6]:PORT" and "unix:/path", with "smtp:" (`port`) or "lmtp:" (24) in front of it,
+    // or "smtp://" and "lmtp://". std::invalid_argument names what can't be parsed, and LMTP on port 25 (RFC 2033 5).
+    static Upstream parse(std::string_view text, std::uint16_t port = 25);
     bool operator==(const Upstream&) const = default;
 };
 

@@ -127,9 +127,12 @@ bool Session::encrypt(Level level) {
         problem = e.what();
     }
     constexpr std::string_view unbelieved = "certificate verify failed: ";
-    if (problem.starts_with(unbelieved))
+    if (problem.starts_with(unbelieved)) {
         fail({451, "4.7.5", "The certificate of " + name_ + " does not verify: " + problem.substr(unbelieved.size())});
-    else fail({451, "4.7.5", "No TLS with " + name_ + ": " + problem});
+        return false;
+    }
+    if (security_.tls.options().implicit && problem == "wrong version number") problem += ", it may want STARTTLS";
+    fail({451, "4.7.5", "No TLS with " + name_ + ": " + problem});
     return false;
 }
 

@@ -36,7 +36,10 @@ public:
         Is is = Is::failure;
         std::string data{};
         std::string user{};    // also of a failure, where a name was given: for events and logs
-        std::string reason{};  // of a failure, for events and logs; the client does not hear it
+        std::string reason{};  // of a failure, for events and logs; the client does not hear it. Of a challenge too,
+                               // where that tells that it has failed (RFC 7628 3.2.2)
+        std::string proved{};  // of a success: who has proved to be it (RFC 4422's authentication identity), where
+                               // that is another than `user`, whom it may act as
     };
     virtual ~AuthExchange() = default;
     // Whether the client speaks first, so that it may send an initial response (RFC 4954 4).

@@ -2,20 +2,9 @@
 
 #include <algorithm>
 
-#include "Endpoint.hpp"
+#include "Socket.hpp"
 
 namespace Net::SMTP {
-
-namespace {
-
-std::string key_of(std::string_view host) {
-    static const std::string mapped("\0\0\0\0\0\0\0\0\0\0\xFF\xFF", 12);
-    auto octets = address_octets(host.substr(0, host.find('%')));  // without the zone of a link-local address
-    if (octets.size() < 16) return octets;
-    return octets.starts_with(mapped) ? octets.substr(12) : octets.substr(0, 8);
-}
-
-}  // namespace
 
 void AuthFailures::forget(Hosts::iterator host) {
     by_key_.erase(host->key);
@@ -37,14 +26,14 @@ bool AuthFailures::used_up(const std::string& key, Deadline now) {
 }
 
 bool AuthFailures::over(std::string_view host, Deadline now) {
-    const auto key = limit_ > 0 ? key_of(host) : "";
+    const auto key = limit_ > 0 ? customer(host) : "";
     if (key.empty()) return false;
     std::lock_guard lock(mutex_);
     return used_up(key, now);
 }
 
 bool AuthFailures::note(std::string_view host, Deadline now) {
-    const auto key = limit_ > 0 ? key_of(host) : "";
+    const auto key = limit_ > 0 ? customer(host) : "";
     if (key.empty()) return true;
     std::lock_guard lock(mutex_);
     if (used_up(key, now)) return false;

@@ -5,15 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
-#include <charconv>
 #include <map>
 #include <stdexcept>
 #include <system_error>
 #include <unordered_map>
 
-#include "Base64.hpp"
 #include "Content.hpp"
 #include "Gsasl.hpp"
 #include "SaslCrypto.hpp"
@@ -25,8 +22,6 @@ namespace {
 constexpr std::size_t longest_file = 16 << 20;
 constexpr std::size_t longest_line = 1024;
 constexpr std::size_t most_users = 100'000;
-constexpr std::size_t key_size = 32;
-constexpr std::size_t salt_size = 16;
 constexpr unsigned least_iterations = 4096;  // RFC 7677 4
 constexpr unsigned most_iterations = 1'000'000;
 constexpr std::string_view scram = "{SCRAM-SHA-256}";
@@ -65,41 +60,19 @@ std::string read_file(const std::string& path) {
     }
 }
 
-std::optional<std::string> decoded(std::string_view text) {
-    std::string octets;
-    if (!base64_decode(text, octets)) return std::nullopt;
-    return octets;
-}
-
-// "iterations$salt:StoredKey:ServerKey", as RFC 5803 has it.
-std::optional<ScramKeys> read_keys(std::string_view text) {
-    const auto dollar = text.find('$'), first = text.find(':'), second = text.find(':', first + 1);
-    if (dollar == text.npos || first == text.npos || second == text.npos || dollar > first) return std::nullopt;
-    ScramKeys keys;
-    auto [end, error] = std::from_chars(text.data(), text.data() + dollar, keys.iterations);
-    if (error != std::errc() || end != text.data() + dollar) return std::nullopt;
-    if (!keys.iterations || keys.iterations > most_iterations) return std::nullopt;
-    auto salt = decoded(text.substr(dollar + 1, first - dollar - 1));
-    auto stored = decoded(text.substr(first + 1, second - first - 1)), server = decoded(text.substr(second + 1));
-    if (!salt || salt->empty() || !stored || !server) return std::nullopt;
-    if (stored->size() != key_size || server->size() != key_size) return std::nullopt;
-    keys.salt = *salt;
-    keys.stored_key = *stored;
-    keys.server_key = *server;
-    return keys;
-}
-
-// "{SHA512-CRYPT}...": a hash that would be taken for a password.
+// "{SHA512-CRYPT}...", "$6$...", "*": a hash, or what locks an account, that would be taken for a password; and keys
+// that were cut off in the middle of their scheme.
 bool of_other_scheme(std::string_view text) {
-    const auto fits = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '.' || c == '_'; };
-    const auto end = text.find('}');
-    return text.starts_with('{') && end != text.npos && end > 1 && std::ranges::all_of(text.substr(1, end - 1), fits);
+    const bool crypt = text.starts_with('$') && text.find('$', 1) != text.npos;
+    return text.starts_with('{') || crypt || text == "*" || text == "!" || text == "!!";
 }
 
-// A name that can begin a line.
+// A name that can begin a line, also when SASLprep has taken from it what nobody sees.
 std::optional<std::string> user_name(std::string_view text) {
-    if (text.empty() || text[0] == '#' || text[0] == ' ' || text.find(':') != text.npos) return std::nullopt;
-    return saslprep(text);
+    auto name = saslprep(text);
+    for (const std::string_view each : {text, std::string_view(name ? *name : "")})
+        if (each.empty() || each[0] == '#' || each[0] == ' ' || each.find(':') != each.npos) return std::nullopt;
+    return name;
 }
 
 }  // namespace
@@ -122,7 +95,7 @@ struct AuthFile::Table {
         const auto proof = line.substr(colon + 1);
         Account account;
         if (proof.starts_with(scram)) {
-            account.keys = read_keys(proof.substr(scram.size()));
+            account.keys = ScramKeys::parse(proof);
             if (!account.keys) return "has no valid SCRAM-SHA-256 keys";
         } else {
             if (of_other_scheme(proof)) return "has a scheme other than {SCRAM-SHA-256}";
@@ -207,12 +180,7 @@ std::string auth_line(std::string_view user, std::string_view password, unsigned
     if (!name) throw std::invalid_argument("Not a user's name");
     if (iterations < least_iterations || iterations > most_iterations)
         throw std::invalid_argument("4096 to 1,000,000 iterations");
-    const auto keys = scram_keys(password, iterations, random_octets(salt_size));
-    auto line = *name;
-    ((line += ':') += scram) += std::to_string(keys.iterations);
-    (line += '$') += base64_encode(keys.salt);
-    (line += ':') += base64_encode(keys.stored_key);
-    (line += ':') += base64_encode(keys.server_key);
+    auto line = *name + ':' + scram_keys(password, iterations).str();
     if (line.size() > longest_line) throw std::invalid_argument("The user's name is too long");
     return line;
 }

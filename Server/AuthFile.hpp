@@ -16,12 +16,12 @@ namespace Net::SMTP {
 //     user:password
 //     user:{SCRAM-SHA-256}iterations$salt:StoredKey:ServerKey       (base64; auth_line() makes them)
 //
-// What is behind the first ':' is the password, blanks and all; a line may end in LF or CRLF. What begins with another
-// scheme, as "{SHA512-CRYPT}" does, is refused, lest a hash be taken for a password. A name can't hold a ':',
-// and begin with neither '#' nor a blank. Names are told apart by case; both are kept as SASLprep (RFC 4013) writes
-// them. Where every line holds a password CRAM-MD5 is offered too.
-// Passwords in the file are hashed when a client asks for SCRAM (4096 iterations, or what most lines have), each time,
-// so that reading a file is quick, however long it is.
+// What is behind the first ':' is the password, blanks and all; a line may end in LF or CRLF. What begins with '{', as
+// "{SHA512-CRYPT}" does, or as "$6$...", and what is "*", "!" or "!!", is refused, lest a hash be taken for a password:
+// of such a password keep the keys. A name can't hold a ':', and begin with neither '#' nor a blank. Names are told
+// apart by case; both are kept as SASLprep (RFC 4013) writes them. Where every line holds a password CRAM-MD5 is
+// offered too. Passwords in the file are hashed when a client asks for SCRAM (4096 iterations, or what most lines
+// have), each time, so that reading a file is quick, however long it is.
 //
 // The file must be a regular one that belongs to the process's effective user or to root, and that nobody else may read
 // or write (mode & 077 == 0). At most 16 MiB, 100,000 users, 1024 octets in a line. Symbolic links are followed: what

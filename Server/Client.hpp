@@ -131,7 +131,7 @@ private:
     bool challenge(Attempt&, std::string_view data);
     Answer conclude_auth(Attempt&, Reply);
     Reply admit(Attempt&, const Reply&);
-    bool may_tell(bool success);
+    bool may_tell(Attempt&, bool success);
     // MAIL's AUTH= of somebody who is not trusted says nothing.
     void believe(Sender&);
     // Of a command line with its CRLF: AUTH may bring more than others.

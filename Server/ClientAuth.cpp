@@ -75,8 +75,9 @@ struct Server::Client::Attempt {
     // the mechanism had seen something of the client. Cancelling or hanging up does not undo it, since some mechanisms
     // tell by a challenge that it was wrong (RFC 7628 3.2.2). What is no fault of the client's is none.
     bool guess = false;
+    bool counted = false;
     bool lost = false;  // nobody is there to be answered
-    std::string user, reason;
+    std::string user, proved, reason;
 
     void read(std::string_view argument);
     void respond(std::string_view text);
@@ -193,12 +194,14 @@ Reply Server::Client::steps(Attempt& attempt, AuthExchange& exchange) {
             exchange.step(attempt.given ? std::optional<std::string_view>(attempt.response.octets) : std::nullopt);
         attempt.response.wipe();
         if (!step.user.empty()) attempt.user = std::move(step.user);
+        attempt.proved = presentable(std::move(step.proved));
         attempt.reason = std::move(step.reason);
         if (step.is == Is::failure) return invalid;
         if (step.is == Is::later) return attempt.guess = false, later;
         const bool asks = step.is == Is::challenge || !step.data.empty();
         // A challenge may tell already whether the guess was right.
-        if (asks && attempt.guess && !may_tell(true))
+        const bool wrong = step.is == Is::challenge && !attempt.reason.empty();
+        if (asks && attempt.guess && !may_tell(attempt, !wrong))
             return attempt.reason = "too many failures of this address", used_up;
         if (asks && !challenge(attempt, step.data)) return attempt.refusal;
         if (step.is == Is::challenge) continue;
@@ -250,20 +253,20 @@ bool Server::Client::challenge(Attempt& attempt, std::string_view data) {
 Server::Client::Answer Server::Client::conclude_auth(Attempt& attempt, Reply reply) {
     const auto& o = shared_->options;
     attempt.response.wipe();
-    const bool told = !attempt.guess || may_tell(reply.positive());
+    const bool told = !attempt.guess || may_tell(attempt, reply.positive());
     if (!told && (reply.positive() || reply == invalid)) {
         attempt.reason = "too many failures of this address";
         reply = used_up;
     }
     const auto verdict = reply;
     if (!verdict.positive()) attempt.user = presentable(std::move(attempt.user));
-    Event::Auth event(*this, attempt.mechanism, attempt.user, attempt.reason, reply);
+    Event::Auth event(*this, attempt.mechanism, attempt.user, attempt.proved, attempt.reason, reply);
     show(typeid(Event::Auth), event, reply);
     if (verdict.positive() && reply.positive()) return admit(attempt, reply);
     if (reply.positive()) reply = verdict;  // a listener can't let in whom the mechanism refuses
     if (verdict.positive()) {
         attempt.guess = true;
-        may_tell(false);
+        may_tell(attempt, false);
     }
     // What is wrong with the dialogue alone counts as any other wrong command does: Options::max_errors.
     if (attempt.guess || verdict.temporary()) ++auth_failures_;
@@ -290,10 +293,12 @@ Reply Server::Client::admit(Attempt& attempt, const Reply& reply) {
 }
 
 // Other sessions of an address may have guessed meanwhile: all of them together are not told more than its limit.
-bool Server::Client::may_tell(bool success) {
+bool Server::Client::may_tell(Attempt& attempt, bool success) {
     auto& failures = shared_->auth_failures;
     const auto now = Clock::now();
-    return success ? !failures.over(peer().host, now) : failures.note(peer().host, now);
+    if (success) return !failures.over(peer().host, now);
+    if (!attempt.counted) attempt.counted = failures.note(peer().host, now);
+    return attempt.counted;
 }
 
 // ---- the AUTH parameter of MAIL ----

@@ -54,11 +54,12 @@ struct Event::Helo : Event {
 // An attempt to authenticate has ended; `reply` is what the client will hear, after a failure when its delay is over.
 // By a positive one `user` becomes client.user(); a refusal makes it a failed attempt.
 struct Event::Auth : Event {
-    Auth(Server::Client& c, std::string_view m, std::string& u, const std::string& w, Reply& r)
-        : client(c), mechanism(m), user(u), reason(w), reply(r) {}
+    Auth(Server::Client& c, std::string_view m, std::string& u, const std::string& p, const std::string& w, Reply& r)
+        : client(c), mechanism(m), user(u), proved(p), reason(w), reply(r) {}
     Server::Client& client;
     std::string_view mechanism;  // "PLAIN"
     std::string& user;           // who it is, or said it was; "" when it got not that far
+    const std::string& proved;   // who has proved to be it, where `user` is another whom it may act as; else ""
     const std::string& reason;   // of a failure, for a log; never a secret
     Reply& reply;
 };

@@ -25,7 +25,7 @@ constexpr std::size_t gathered_at_most = 4 * record;   // sent at once
 constexpr std::size_t received_at_most = 4 * record + 2048;
 constexpr std::size_t command_size = 2048;  // what comes at once of who does not send much
 constexpr std::size_t kept_for_output = 1024;
-constexpr int recvs_per_call = 16;  // a flood of records that say nothing comes back to the caller's deadline
+constexpr int recvs_per_call = 4;  // a flood of records that say nothing comes back to the caller's deadline
 
 using Bio = std::unique_ptr<BIO, Released<BIO_free>>;
 

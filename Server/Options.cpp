@@ -17,6 +17,7 @@ void Options::check() const {
     if (offer.binary_mime && !offer.chunking) bad("offer.binary_mime needs offer.chunking (RFC 3030)");
     if (require_tls && !tls) bad("require_tls needs tls");
     if (require_auth && !auth) bad("require_auth needs auth");
+    if (require_auth && !tls && clear_auth == ClearAuth::never) bad("require_auth needs tls, or clear_auth");
     for (auto t : {command_timeout, block_timeout, data_timeout, handshake_timeout})
         if (t <= seconds(0)) bad("a timeout is not positive");
     for (auto t : {session_timeout, data_grace, auth_delay, auth_window})

@@ -57,7 +57,8 @@ struct Options {
     bool qualified = false;
 
     // What RFC 6409 asks of a submission server, on ports 587 and, with TLS from the start, 465: `require_auth`,
-    // `complete`, `qualified`; `require_tls` where there is `tls` (RFC 8314); and 120 s as command_timeout (5.3), since
+    // `complete`, `qualified`; `require_tls` where there is `tls` (RFC 8314; without it clear_auth must be set, or
+    // nobody could authenticate: std::invalid_argument by the Server); and 120 s as command_timeout (5.3), since
     // whoever submits is near and strangers have no business here. Who may send as whom: see OwnSender. Addresses in
     // the header are left as they are.
     static Options submission(std::shared_ptr<TLSAcceptor> tls, std::shared_ptr<Authenticator> auth);
@@ -77,7 +78,7 @@ struct Options {
     // How many sessions; over it the first answer is 421 4.7.0 instead of the greeting, or where TLS comes first the
     // connection is only closed. 0: none.
     std::size_t max_connections = 0;
-    std::size_t max_connections_per_ip = 0;
+    std::size_t max_connections_per_ip = 0;  // of an IPv4 address, or a /64 of IPv6
 
     // How long; all are absolute, none starts anew with an octet. RFC 5321 4.5.3.2 has the names.
     seconds command_timeout{300};       // for a whole command line, and for a reply to be taken: 421 4.4.2

@@ -43,6 +43,8 @@ public:
     // in A-labels or U-labels; what can be no domain name is no_domain. Returns when `wait` is over, at the latest a
     // second later. Throws nothing but std::bad_alloc: what goes wrong is in the status.
     virtual Records query(const std::string& name, RecordType type, const Wait& wait) = 0;
+    // Whether it validates by DNSSEC at all. Where it does not no answer is secure, and DANE (RFC 7672) can't be had.
+    virtual bool validates() const { return true; }
 
 protected:
     Resolver() = default;

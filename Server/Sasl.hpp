@@ -19,11 +19,17 @@ struct ScramKeys {
     unsigned iterations = 0;                 // at least 1; RFC 7677 wants 4096
     std::string salt{};                      // at least one octet
     std::string stored_key{}, server_key{};  // 32 octets each
+
+    // "{SCRAM-SHA-256}iterations$salt:StoredKey:ServerKey" in base64, for files and databases; and back. nullopt for
+    // any other text, and for more than 1,000,000 iterations.
+    std::string str() const;
+    static std::optional<ScramKeys> parse(std::string_view text);
 };
 
-// The keys of a password. It takes 0.3 ms for each 1000 iterations and more. std::invalid_argument for a password that
-// SASLprep (RFC 4013) prohibits, for one that is empty, and for no iterations or salt.
-ScramKeys scram_keys(std::string_view password, unsigned iterations, std::string salt);
+// The keys of a password. It takes 0.3 ms for each 1000 iterations and more. Without a salt one of 16 random octets.
+// std::invalid_argument for a password that SASLprep (RFC 4013) prohibits, for one that is empty, and for no
+// iterations.
+ScramKeys scram_keys(std::string_view password, unsigned iterations = 4096, std::string salt = {});
 
 // Who exists, and what proves it. A program derives it, or makes one of functions: AccountFunctions; AuthFile is ready.
 // Names and passwords come as SASLprep (RFC 4013) writes them, without NUL and never empty, unless it says otherwise.

@@ -89,7 +89,7 @@ private:
         if (user && !user->empty()) return {Step::Is::success, "", *user, ""};
         // The client is told why, answers something, and hears then that it has failed (RFC 7628 3.2.3).
         refused_ = true;
-        return challenge(error_);
+        return {Step::Is::challenge, error_, user_, "no such user or token"};
     }
 
     Read* const read_;

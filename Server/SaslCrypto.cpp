@@ -14,6 +14,7 @@ namespace Net::SMTP {
 namespace {
 
 constexpr std::size_t sha256_size = 32;
+constexpr std::size_t default_salt = 16;
 
 unsigned char* octets_of(std::string& s) { return reinterpret_cast<unsigned char*>(s.data()); }
 const unsigned char* octets_of(std::string_view s) { return reinterpret_cast<const unsigned char*>(s.data()); }
@@ -85,7 +86,7 @@ ScramKeys scram_keys(std::string_view password, unsigned iterations, std::string
     auto prepared = saslprep(password);
     if (!prepared) throw std::invalid_argument("A password that SASLprep prohibits");
     if (!iterations || iterations > 10'000'000) throw std::invalid_argument("SCRAM keys: 1 to 10,000,000 iterations");
-    if (salt.empty()) throw std::invalid_argument("SCRAM keys: no salt");
+    if (salt.empty()) salt = random_octets(default_salt);
     auto salted = pbkdf2_sha256(*prepared, salt, iterations);
     return keys_of(salted, iterations, std::move(salt));
 }

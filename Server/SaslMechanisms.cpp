@@ -90,7 +90,7 @@ AuthExchange::Step SaslExchange::step(std::optional<std::string_view> response) 
 AuthExchange::Step SaslExchange::proved(const std::string& user, const std::string& acts_as, std::string data) const {
     auto who = judge_->identity(user, acts_as);
     if (!who) return failure(user, "may not be whom it asks to be");
-    return {Step::Is::success, std::move(data), *who, ""};
+    return {Step::Is::success, std::move(data), *who, "", *who == user ? "" : user};
 }
 
 std::string binding_type(const Channel& channel) {

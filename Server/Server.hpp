@@ -68,6 +68,8 @@ public:
 
     // Where it listens; in the order given, a name's addresses one by one. address() and port() are of the first.
     const std::vector<Endpoint>& addresses() const { return addresses_; }
+    // Whether TLS comes before the greeting at addresses()[i], "tls:". std::out_of_range after close().
+    bool implicit_tls(std::size_t i) const { return sockets_.at(i).tls; }
     std::string address() const;
     std::uint16_t port() const;
     const Options& options() const;

@@ -296,6 +296,8 @@ ServerTLS::ServerTLS(Options options) {
     if (options.certificates.empty()) throw std::invalid_argument("ServerTLS: no certificate");
     if (options.client_certificate == ClientCertificate::required && options.client_ca.empty())
         throw std::invalid_argument("ServerTLS: client certificates are required, and no authority is believed");
+    if (options.client_certificate == ClientCertificate::none && !options.client_ca.empty())
+        throw std::invalid_argument("ServerTLS: an authority for client certificates, which are not asked for");
     state_ = std::make_unique<State>(std::move(options));
     reload();
 }

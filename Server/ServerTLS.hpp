@@ -38,7 +38,7 @@ public:
         std::chrono::seconds resumption{7200};
     };
     // std::runtime_error or std::system_error with the name of the file that can't be read, or makes no pair;
-    // std::invalid_argument when there is none, or `required` without client_ca.
+    // std::invalid_argument when there is none, for `required` without client_ca, and for client_ca with `none`.
     explicit ServerTLS(Options options);
     ServerTLS(const std::string& certificate, const std::string& key);
     ~ServerTLS() override;

@@ -41,6 +41,13 @@ Endpoint endpoint(const sockaddr_storage& address, socklen_t size) {
     return {};
 }
 
+std::string customer(std::string_view host) {
+    static const std::string mapped("\0\0\0\0\0\0\0\0\0\0\xFF\xFF", 12);
+    auto octets = address_octets(host.substr(0, host.find('%')));  // without the zone of a link-local address
+    if (octets.size() < 16) return octets;
+    return octets.starts_with(mapped) ? octets.substr(12) : octets.substr(0, 8);
+}
+
 std::vector<SocketAddress> resolve(const Endpoint& e, bool passive) {
     std::vector<SocketAddress> out;
     if (e.local()) {

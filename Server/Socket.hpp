@@ -3,6 +3,8 @@
 
 #include <sys/socket.h>
 
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "Endpoint.hpp"
@@ -19,6 +21,10 @@ struct SocketAddress {
 
 // As text; IPv4 mapped into IPv6 as IPv4.
 Endpoint endpoint(const sockaddr_storage&, socklen_t);
+
+// What counts as one client where somebody counts them: an IPv4 address or, since one customer has as much, a /64 of
+// IPv6; as octets. "" of what is no IP address.
+std::string customer(std::string_view host);
 
 // All addresses of an endpoint; with `passive` an empty host means every interface. std::system_error or
 // std::runtime_error with the endpoint's name when there is none.

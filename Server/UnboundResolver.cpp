@@ -151,6 +151,8 @@ UnboundResolver::~UnboundResolver() {
     if (last && last->owner != getpid()) static_cast<void>(last.release());  // the parent's
 }
 
+bool UnboundResolver::validates() const { return !self_->how.trust_anchor.empty(); }
+
 Records UnboundResolver::query(const std::string& text, RecordType type, const Wait& wait) {
     const auto name = domain_name(text);
     if (!name) return {Records::Status::no_domain, {}, false, "not a domain name"};

@@ -49,6 +49,8 @@ public:
     // that its late answer may serve the next one. A zone whose signatures are wrong is `failed`. When no server
     // answers it is `timeout` or, after up to 20 s, `failed`; then mostly at once for a while.
     Records query(const std::string& name, RecordType type, const Wait& wait) override;
+    // With a trust anchor.
+    bool validates() const override;
 
 private:
     struct Self;

@@ -92,6 +92,30 @@ TEST_CASE("the keys of RFC 7677's example are those of its password") {
     CHECK(read->server_key == keys.server_key);
 }
 
+TEST_CASE("keys are written as text and read again; a salt that nobody names is random") {
+    const auto keys = scram_keys("pencil");
+    CHECK(keys.iterations == 4096);
+    CHECK(keys.salt.size() == 16);
+    CHECK(keys.salt != scram_keys("pencil").salt);
+    const auto text = keys.str();
+    const auto read = ScramKeys::parse(text);
+    REQUIRE(read);
+    CHECK(read->str() == text);
+    CHECK(read->iterations == keys.iterations);
+    CHECK(read->salt == keys.salt);
+    CHECK(read->stored_key == keys.stored_key);
+    CHECK(read->server_key == keys.server_key);
+    const auto body = text.substr(text.find('}') + 1);
+    for (const std::string& wrong :
+         {std::string(), std::string("{SCRAM-SHA-256}"), body, "{SCRAM-SHA-1}" + body, text + '\n', ' ' + text,
+          text.substr(0, text.size() - 4), "{SCRAM-SHA-256}0" + body.substr(4),
+          "{SCRAM-SHA-256}1000001" + body.substr(4), "{SCRAM-SHA-256}-1" + body.substr(4),
+          "{SCRAM-SHA-256}4096$" + body.substr(body.find(':'))}) {
+        CAPTURE(wrong);
+        CHECK(!ScramKeys::parse(wrong));
+    }
+}
+
 TEST_CASE("a made line lets its user in, by SCRAM and PLAIN, and does not hold the password") {
     const auto line = auth_line("tim", "tanstaaftanstaaf", 4096);
     CHECK(line.starts_with("tim:{SCRAM-SHA-256}4096$"));
@@ -161,7 +185,10 @@ TEST_CASE("a wrong line is named by its number, and nothing that it holds is tol
     CHECK(wrong("a:{SHA512-CRYPT}$6$hidden\n") == "line 1 has a scheme other than {SCRAM-SHA-256}");
     CHECK(wrong("a:{SCRAM-SHA-1}hidden\n") == "line 1 has a scheme other than {SCRAM-SHA-256}");
     CHECK(wrong("a:{scram-sha-256}hidden\n") == "line 1 has a scheme other than {SCRAM-SHA-256}");
-    CHECK(wrong("a:{}x\nb:{a b}\nc:{\n") == "");
+    for (const std::string hash : {"{}x", "{a b}", "{", "{SCRAM-SHA-256", "$6$salt$hidden", "$y$", "*", "!", "!!"})
+        CHECK(wrong("a:" + hash + '\n') == "line 1 has a scheme other than {SCRAM-SHA-256}");
+    CHECK(wrong("a:$5\nb:**\nc:!a\n") == "");
+    CHECK(wrong("\xef\xbb\xbf# a:hidden\n") == "line 1 has no valid user name");  // a byte order mark
 }
 
 TEST_CASE("keys that are not whole are refused") {

@@ -132,6 +132,17 @@ TEST_CASE("a listener may say who it is, but not let in whom the mechanism refus
     dialogue(greeted + "C: AUTH NOBODY =\nS: 235\n" + in_step, hooked([](Event::Auth& e) { e.user = "anonymous"; }));
 }
 
+TEST_CASE("a listener hears who has proved to be it when that is another than it acts as") {
+    auto toy = std::make_shared<Toy>();
+    toy->add("PROXY", [](Response) -> Step { return {Is::success, "signature", "boss", "", "joe\r"}; });
+    std::vector<std::string> heard;
+    auto setup = hooked([&](Event::Auth& e) { heard.push_back(e.user + '<' + e.proved); });
+    setup.options.auth = toy;
+    dialogue(greeted + "C: AUTH PROXY =\nS: 334\nC:\nS: 235\n" + in_step, setup);
+    dialogue(greeted + success + in_step, setup);
+    CHECK(heard == Lines{"boss<joe?", "joe<"});
+}
+
 // ---- the delay ----
 
 TEST_CASE("a guess is answered when the delay is over, whatever it took to judge it") {
@@ -441,6 +452,17 @@ TEST_CASE("exchanges begun before the limit tell no more than guesses, by no cha
         early.expect("454 4.7.0");
         CHECK(book->lines().back() == std::string(mechanism) + " joe 454 too many failures of this address");
     }
+}
+
+TEST_CASE("a challenge that tells of a failure counts as one when it is told") {
+    auto options = authenticating().options;
+    options.auth_failures_per_ip = 2;
+    RunningServer running(options);
+    std::vector<Wire> wires;
+    for (int i = 0; i < 4; ++i) wires.push_back(running.dial());
+    for (int i = 0; i < 4; ++i)
+        CHECK(wires[std::size_t(i)].ask("AUTH TELLING " + base64_encode(wrong)) == (i < 2 ? 334 : 454));
+    for (int i = 0; i < 2; ++i) CHECK(wires[std::size_t(i)].ask("AQ==") == 535);  // and once
 }
 
 TEST_CASE("leaving before the answer does not spare an address its guess") {

@@ -339,12 +339,21 @@ TEST_CASE("implicit TLS goes by the records of its port") {
     }
 }
 
-TEST_CASE("dane without a resolver, or of an address, is refused before anything is connected") {
+TEST_CASE("dane without a resolver that validates, or of an address, is refused before anything is connected") {
     const ClientTLS dane({.level = Level::dane});
     auto o = through("mx.d.test:25", dane);
-    CHECK_THROWS_WITH_AS(sent(o), "Relay::Options: tls: dane without a resolver", std::invalid_argument);
-    o.host = "";
-    CHECK_THROWS_AS(sent(o), std::invalid_argument);
+    struct Believing : Resolver {  // whatever the network says
+        Records query(const std::string&, RecordType, const Wait&) override { return {}; }
+        bool validates() const override { return false; }
+    };
+    for (const auto& resolver : {std::shared_ptr<Resolver>(), std::shared_ptr<Resolver>(new Believing)})
+        for (const auto* host : {"mx.d.test:25", ""}) {
+            o.host = host;
+            o.resolver = resolver;
+            CHECK_THROWS_WITH_AS(sent(o),
+                                 "Relay::Options: tls: dane without a resolver that validates (a trust anchor)",
+                                 std::invalid_argument);
+        }
     o.resolver = std::make_shared<FakeResolver>();
     for (const auto* address : {"127.0.0.1:25", "[::1]:25"}) {
         o.host = address;

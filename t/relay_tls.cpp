@@ -1,5 +1,6 @@
 // relay_tls -- how a relay encrypts: what each level takes and refuses, and that nothing of a mail is said in the clear
 // where TLS is asked for, whatever the next hop does.
+#include "../Relay/Plan.hpp"
 #include "over_tls.hpp"
 #include "secure_hop.hpp"
 
@@ -53,12 +54,17 @@ TEST_CASE("each level has its word, and other words are refused by name") {
     CHECK_THROWS_WITH(ClientTLS::parse("tls1"), "no level of TLS: tls1");
 }
 
-TEST_CASE("without a level it is `may`, and `verify` with a login or without STARTTLS") {
+TEST_CASE("without a level it is `may`, and `verify` with a login, with names to believe, or without STARTTLS") {
     CHECK(ClientTLS().level(false) == Level::may);
+    CHECK(ClientTLS({.ca = authority().file()}).level(false) == Level::verify);
+    CHECK(ClientTLS({.name = host_name}).level(false) == Level::verify);
+    CHECK(ClientTLS({.level = Level::may, .ca = authority().file()}).level(false) == Level::may);
     CHECK(ClientTLS().level(true) == Level::verify);
     CHECK(ClientTLS({.implicit = true}).level(false) == Level::verify);
     CHECK(ClientTLS({.level = Level::may, .implicit = true}).level(true) == Level::may);
     CHECK(ClientTLS({.level = Level::none}).level(true) == Level::none);
+    for (const auto* odd : {".", ".example.org", "a b", "\xc3\xa4.test"})
+        CHECK_THROWS_AS(ClientTLS({.name = odd}), std::invalid_argument);
 }
 
 TEST_CASE("a file that can't be used is named when the value is made") {
@@ -422,6 +428,22 @@ TEST_CASE("a handshake that fails: `may` comes again in the clear, once, and the
                 CHECK(result.host == hop.address());
             }
         }
+    }
+}
+
+TEST_CASE("who expects TLS from the start of a host that greets in the clear is told what may be wrong") {
+    ScriptedServer plain;
+    const auto result = sent(through(plain.address(), asking(Level::verify, true)));
+    CHECK(result.reply.status == "4.7.5");
+    CHECK(result.reply.text.ends_with(", it may want STARTTLS"));
+}
+
+TEST_CASE("a smart host's port is 25, and 465 where TLS comes first") {
+    for (const bool implicit : {false, true}) {
+        const ClientTLS tls({.level = Level::may, .implicit = implicit});
+        CHECK(smart_host(through("smart.test", tls)).endpoint.port == (implicit ? 465 : 25));
+        CHECK(smart_host(through("smart.test:587", tls)).endpoint.port == 587);
+        CHECK(smart_host(through("lmtp:smart.test", tls)).endpoint.port == 24);
     }
 }
 

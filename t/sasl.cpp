@@ -154,6 +154,8 @@ TEST_CASE("the examples of RFC 4616 section 4") {
     const auto second = only_step(ken, "PLAIN", line, "Ursel\0Kurt\0xipj3plmq"s);
     CHECK(second.is == Is::success);
     CHECK(second.user == "Ursel");
+    CHECK(second.proved == "Kurt");
+    CHECK(only_step(ken, "PLAIN", line, "Kurt\0Kurt\0xipj3plmq"s).proved == "");
     CHECK(asked == "Kurt>Ursel");
     CHECK(only_step(ken, "PLAIN", line, "Other\0Kurt\0xipj3plmq"s).is == Is::failure);
 }

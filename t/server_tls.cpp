@@ -328,7 +328,7 @@ TEST_CASE("the chain that is sent is the file's") {
 TEST_CASE("a client certificate is shown to the program where it was asked for") {
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         const As with{.version = version, .certificate = joe()}, without{.version = version};
-        ServerTLS does_not_ask({.certificates = {mx()}, .client_ca = ca().file()});
+        ServerTLS does_not_ask({.certificates = {mx()}});
         Talk unasked(does_not_ask, with);
         REQUIRE(unasked.shake());
         CHECK(!unasked.server->tls().peer);
@@ -550,6 +550,7 @@ TEST_CASE("what can't be used fails at the start with its file's name") {
     CHECK(has(refusal({file, good.key}), file));
     CHECK(has(refusal(ServerTLS::Options{}), "invalid: "));
     CHECK(has(refusal({.certificates = {good}, .client_certificate = Mode::required}), "invalid: "));
+    CHECK(has(refusal({.certificates = {good}, .client_ca = ca().file()}), "invalid: "));
 
     const std::unique_ptr<EVP_PKEY, Released<EVP_PKEY_free>> key(EVP_EC_gen("P-256"));
     const std::unique_ptr<std::FILE, Released<std::fclose>> out(std::fopen(file.c_str(), "w"));

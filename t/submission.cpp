@@ -500,6 +500,11 @@ TEST_CASE("submission: the profile asks for TLS where there is any, and for AUTH
     CHECK_NOTHROW(o.check());
     CHECK_FALSE(Options::submission(nullptr, std::make_shared<Anybody>()).require_tls);
     CHECK_THROWS_AS(Options::submission(std::make_shared<NoTLS>(), nullptr).check(), std::invalid_argument);
+    // Nobody could ever authenticate.
+    auto clear = Options::submission(nullptr, std::make_shared<Anybody>());
+    CHECK_THROWS_AS(clear.check(), std::invalid_argument);
+    clear.clear_auth = ClearAuth::loopback;
+    CHECK_NOTHROW(clear.check());
 }
 
 TEST_CASE("submission: a stranger is told to encrypt, then to authenticate") {
