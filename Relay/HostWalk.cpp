@@ -138,17 +138,21 @@ void HostWalk::find_addresses(const std::string& host) {
     const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
     int which = 0;
     bool secure = true;
+    std::string canonical;
     for (const auto type : {RecordType::AAAA, RecordType::A}) {
         const auto records = query(host, type, wait);
         kinds[which] = addresses(records);
         if (records.temporary() || (records.found() && kinds[which].empty())) unsure_ = true;
         if (kinds[which].size() > most_addresses) kinds[which].resize(most_addresses);
-        if (records.found()) secure = secure && records.secure;
+        if (records.found()) {
+            secure = secure && records.secure;
+            canonical = records.canonical;
+        }
         ++which;
     }
     auto like = like_;
     const bool any = !kinds[0].empty() || !kinds[1].empty();
-    if (any && !find_records(host, secure, like)) return;
+    if (any && !find_records(host, canonical, secure, like)) return;
     for (std::size_t i = 0; i < std::max(kinds[0].size(), kinds[1].size()); ++i)
         for (const auto& kind : kinds)
             if (i < kind.size()) {
@@ -167,28 +171,47 @@ void HostWalk::defer(const Reply& why) {
     found_ = true;
 }
 
-// What the host's certificate is to be, and how much TLS it takes (RFC 7672 2.2). False: not to be asked at all. Where
-// CNAMEs lead a resolver does not tell: the records are those of the name that was asked for.
-bool HostWalk::find_records(const std::string& host, bool secure, Upstream& like) {
+// RFC 7672 2.2.2: where CNAMEs lead to comes first, if all of the way there is validated; the host's own name counts if
+// that itself is. A smart host is meant by the name it was given.
+std::optional<std::vector<std::string>> HostWalk::tlsa_bases(const std::string& host, const std::string& canonical,
+                                                             bool secure) {
+    if (smart_) return {{host}};
+    if (!secure_) return {{}};
+    const bool alias = !canonical.empty() && !same_text(canonical, host);
+    if (secure && alias) return {{canonical, host}};
+    if (secure) return {{host}};
+    if (!alias) return {{}};
+    const auto records = query(host, RecordType::CNAME, settings_.wait.within(Clock::now() + settings_.lookup));
+    if (records.temporary()) return std::nullopt;
+    return records.found() && records.secure ? std::vector{host} : std::vector<std::string>();
+}
+
+// What the host's certificate is to be, and how much TLS it takes (RFC 7672 2.2). False: not to be asked at all.
+bool HostWalk::find_records(const std::string& host, const std::string& canonical, bool secure, Upstream& like) {
     using Level = ClientTLS::Level;
     like.names.assign(1, host);
     if (!smart_ && !same_text(host, domain_)) like.names.push_back(domain_);
     like.level = settings_.level;
     if (settings_.level != Level::dane) return true;
     like.level = Level::may;
-    if (!smart_ && !(secure_ && secure)) return true;
-
-    const auto base = '_' + std::to_string(like.endpoint.port) + "._tcp." + host;
-    const auto records = query(base, RecordType::TLSA, settings_.wait.within(Clock::now() + settings_.lookup));
-    if (records.temporary()) {
-        defer({451, "4.7.5", "The TLSA records of " + host + " could not be looked up"});
-        return false;
-    }
-    if (records.found() && records.secure) {
+    const auto bases = tlsa_bases(host, canonical, secure);
+    bool known = bases.has_value();
+    for (const auto& base : bases.value_or(std::vector<std::string>())) {
+        const auto name = '_' + std::to_string(like.endpoint.port) + "._tcp." + base;
+        const auto records = query(name, RecordType::TLSA, settings_.wait.within(Clock::now() + settings_.lookup));
+        known = !records.temporary();
+        if (!known) break;
+        if (!records.found() || !records.secure) continue;
+        like.names.front() = base;
         like.records = tlsa(records);
         std::ranges::sort(like.records);  // the same records are the same host to SessionCache
         const bool usable = std::ranges::any_of(like.records, ClientTLS::usable);
         like.level = usable ? Level::dane : Level::must;
+        break;
+    }
+    if (!known) {
+        defer({451, "4.7.5", "The TLSA records of " + host + " could not be looked up"});
+        return false;
     }
     if (!smart_ || like.level == Level::dane) return true;
     const std::string what = like.level == Level::must ? "usable" : "validated";

@@ -42,7 +42,10 @@ private:
     Records query(const std::string& name, RecordType type, const Wait&) const;
     void find_exchangers();
     void find_addresses(const std::string& host);
-    bool find_records(const std::string& host, bool secure, Upstream& like);
+    // Below which names the TLSA records of a host may be; nullopt: nobody can tell now.
+    std::optional<std::vector<std::string>> tlsa_bases(const std::string& host, const std::string& canonical,
+                                                       bool secure);
+    bool find_records(const std::string& host, const std::string& canonical, bool secure, Upstream& like);
     void defer(const Reply&);
 
     Settings settings_;

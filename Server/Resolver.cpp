@@ -31,6 +31,7 @@ std::optional<std::string> domain(std::string_view rdata) {
 std::string_view name(RecordType type) {
     switch (type) {
         case RecordType::A: return "A";
+        case RecordType::CNAME: return "CNAME";
         case RecordType::MX: return "MX";
         case RecordType::TXT: return "TXT";
         case RecordType::AAAA: return "AAAA";

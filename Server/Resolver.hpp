@@ -11,7 +11,7 @@
 
 namespace Net::SMTP {
 
-enum class RecordType : std::uint16_t { A = 1, MX = 15, TXT = 16, AAAA = 28, TLSA = 52 };
+enum class RecordType : std::uint16_t { A = 1, CNAME = 5, MX = 15, TXT = 16, AAAA = 28, TLSA = 52 };
 // "A", "MX", ...
 std::string_view name(RecordType);
 
@@ -28,6 +28,7 @@ struct Records {
     std::vector<std::string> data{};  // each record's RDATA as octets of the wire (RFC 1035 3.2.1), names uncompressed
     bool secure = false;              // the answer, also a negative one, was validated by DNSSEC
     std::string error{};              // for a log; empty when found
+    std::string canonical{};          // whose records these are, where CNAMEs led there; without the dot behind it
 
     bool found() const { return status == Status::found; }
     // A later try may have another answer.

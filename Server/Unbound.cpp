@@ -78,7 +78,8 @@ Records records(const ub_result& result) {
     if (result.nxdomain) return {Status::no_domain, {}, secure, "no such domain"};
     if (result.rcode != 0) return failed(response_code(result.rcode).c_str());
     if (!result.havedata) return {Status::no_data, {}, secure, "no such record"};
-    Records out{Status::found, {}, secure, ""};
+    Records out{Status::found, {}, secure, "", result.canonname ? result.canonname : ""};
+    if (out.canonical.ends_with('.')) out.canonical.pop_back();
     for (int i = 0; result.data[i]; ++i) out.data.emplace_back(result.data[i], std::size_t(result.len[i]));
     return out;
 }

@@ -152,6 +152,21 @@ TEST_CASE("FakeResolver: names have no case, and a dot behind them or not") {
     CHECK(dns.query("xn--4ca.org", RecordType::A, soon()).status == Status::no_domain);
 }
 
+TEST_CASE("FakeResolver: a CNAME is itself the answer to who asks for it") {
+    FakeResolver dns;
+    dns.add("www.example.org", "CNAME Host.example.org.");
+    dns.add("host.example.org", "A 192.0.2.1");
+    dns.secure("www.example.org");
+    const auto alias = dns.query("www.example.org", RecordType::CNAME, soon());
+    CHECK(alias.found());
+    CHECK(alias.secure);
+    CHECK(alias.data == std::vector<std::string>{std::string("\4Host\7example\3org\0", 18)});
+    CHECK(alias.canonical == "");
+    CHECK(dns.query("www.example.org", RecordType::A, soon()).canonical == "host.example.org");
+    CHECK(dns.query("host.example.org", RecordType::A, soon()).canonical == "");
+    CHECK(!dns.query("host.example.org", RecordType::CNAME, soon()).found());
+}
+
 TEST_CASE("FakeResolver: where CNAMEs lead to is the answer, and a circle is none") {
     FakeResolver dns;
     dns.add("www.example.org", "CNAME Host.example.org.");

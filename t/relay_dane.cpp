@@ -339,6 +339,49 @@ TEST_CASE("implicit TLS goes by the records of its port") {
     }
 }
 
+TEST_CASE(
+    "a mail exchanger that is an alias: the records of the name it leads to, else its own; what is not validated is "
+    "none") {
+    const auto files = authority().issue(odd), wrong = authority().issue(odd);
+    struct Case {
+        const char* name;
+        bool alias_secure, target_secure;
+        const char* at_target;  // "good", "wrong", ""
+        const char* at_alias;
+        const char* comes;  // "dane", "none", "may"
+    };
+    for (const auto& c :
+         {Case{"both say so", true, true, "good", "wrong", "dane"},
+          Case{"the target is wrong", true, true, "wrong", "good", "none"},
+          Case{"only the alias", true, true, "", "good", "dane"},
+          Case{"only the alias, wrong", true, true, "", "wrong", "none"}, Case{"neither", true, true, "", "", "may"},
+          Case{"a target that is not signed", true, false, "wrong", "good", "dane"},
+          Case{"the same, wrong", true, false, "good", "wrong", "none"},
+          Case{"an alias that is not signed", false, true, "wrong", "wrong", "may"}}) {
+        CAPTURE(c.name);
+        Zone zone(files, {});  // without STARTTLS there is only `may`
+        SecureHop secure(tls_of(files), {"STARTTLS"});
+        const auto port = std::string(c.comes) == "may" ? zone.hop.port() : secure.port();
+        const auto base = '_' + std::to_string(port) + "._tcp.";
+        auto& dns = *zone.dns;
+        dns.remove("mx.d.test");
+        dns.heal("mx.d.test");
+        dns.add("mx.d.test", "CNAME real.test");
+        dns.add("real.test", "A 127.0.0.1");
+        if (c.alias_secure) dns.secure("mx.d.test");
+        if (c.target_secure) dns.secure("real.test");
+        for (const auto& [name, what] : {std::pair{"real.test", c.at_target}, {"mx.d.test", c.at_alias}}) {
+            dns.secure(base + name);
+            if (*what) dns.add(base + name, record(3, 1, 1, (*what == 'g' ? files : wrong).certificate));
+        }
+        auto o = zone.options();
+        o.mx_port = port;
+        const auto result = sent(o);
+        CHECK(result.delivered() == (std::string(c.comes) != "none"));
+        CHECK(result.tls.ends_with(", verified") == (std::string(c.comes) == "dane"));
+    }
+}
+
 TEST_CASE("dane without a resolver that validates, or of an address, is refused before anything is connected") {
     const ClientTLS dane({.level = Level::dane});
     auto o = through("mx.d.test:25", dane);

@@ -309,7 +309,13 @@ Records FakeResolver::query(const std::string& name, RecordType type, const Wait
         const auto* found = s.find(at);
         out.secure = out.secure && found && found->secure;
         if (found && !found->records.empty() && !found->records.front().type) {
-            at = plain(found->records.front().data);
+            const auto& leads_to = found->records.front().data;
+            if (type == RecordType::CNAME) {
+                out.status = Status::found;
+                out.data = {wire_name(leads_to).value_or("")};
+                return out;
+            }
+            out.canonical = at = plain(leads_to);
             continue;
         }
         if (found)

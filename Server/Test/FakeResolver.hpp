@@ -38,7 +38,8 @@ public:
     //     TLSA 3 1 1 0123...  (hexadecimal, blanks allowed)
     //
     // std::invalid_argument names a record or a name that is malformed, and refuses a CNAME beside other records
-    // (RFC 1034 3.6.2). The answer holds the records in the order they were added.
+    // (RFC 1034 3.6.2). The answer holds the records in the order they were added; Records::canonical is in small
+    // letters.
     void add(const std::string& name, std::string_view record);
     // Forgets the name's records; what is said below stays.
     void remove(const std::string& name);

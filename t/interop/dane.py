@@ -49,6 +49,10 @@ class World:
             zone += "".join(f"_{port}._tcp.mx.{name} TLSA {record}\n" for port in ports for record in records)
         zone += "alias MX 10 mx.alias\nmx.alias A 127.0.0.1\n"
         zone += "".join(f"_{port}._tcp.mx.alias CNAME _{port}._tcp.mx.ee\n" for port in ports)
+        # Hosts that are aliases: the records are with the name they lead to, or with their own, or with neither.
+        for name, leads_to in (("cname", "mx.ee"), ("cname-wrong", "mx.wrong"), ("cname-own", "mx.none"), ("cname-out", "mx.unsigned")):
+            zone += f"{name} MX 10 mx.{name}\nmx.{name} CNAME {leads_to}\n"
+        zone += "".join(f"_{port}._tcp.mx.{name} TLSA 3 1 1 {key}\n" for port in ports for name in ("cname-own", "cname-out"))
         zone += "second MX 10 mx.wrong\nsecond MX 20 mx.spoiled\nsecond MX 30 mx.ee\n"
         zone += f"only-a A 127.0.0.1\nforged MX 10 mx.forged\nmx.forged A {ELSEWHERE}\n"
         zone += "".join(f"_{port}._tcp.only-a TLSA 3 1 1 {key}\n" for port in ports)
@@ -58,12 +62,12 @@ class World:
         answer = self.nsd.ask(f"_{self.hop.postfix.port}._tcp.mx.ee.signed.test", "TLSA")
         equal(answer, (NOERROR, False, 1), "what nsd says of a TLSA record")
 
-    def relay(self, *options, port=None, via=None, anchored=True):
+    def relay(self, *options, port=None, via=None):
         """By MX, or to the smart host `via`."""
         port = port or self.hop.postfix.port
         where = ["--via", f"{via}:{port}"] if via else ["--mx-port", port]
-        trust = ["--trust-anchor", self.nsd.anchor] if anchored else []
-        return self.box.server("relay", "--listen", "127.0.0.1:0", "--dns", f"127.0.0.1:{self.nsd.port}", *trust, *where, *options)
+        return self.box.server("relay", "--listen", "127.0.0.1:0", "--dns", f"127.0.0.1:{self.nsd.port}",
+                               "--trust-anchor", self.nsd.anchor, *where, *options)
 
     def delivered(self, relay, domain, protocol=None):
         mail, before, to = letter(), len(self.hop.sink.mails()), f"bert@{domain}"
@@ -86,7 +90,7 @@ class World:
 def good(box):
     world = World(box)
     relay = world.relay("--via-tls", "dane")
-    for domain in ("ee", "cert", "ta", "both", "alias", "only-a"):
+    for domain in ("ee", "cert", "ta", "both", "alias", "only-a", "cname", "cname-own", "cname-out"):
         world.delivered(relay, f"{domain}.signed.test")
 
 
@@ -94,7 +98,7 @@ def good(box):
 def wrong(box):
     world = World(box)
     relay = world.relay("--via-tls", "dane")
-    for domain in ("wrong", "wrong-ta"):
+    for domain in ("wrong", "wrong-ta", "cname-wrong"):
         world.refused(relay, f"{domain}.signed.test")
     world.refused(relay, "spoiled.signed.test", r"451 4\.(7\.5|4\.3)")
     world.refused(relay, "forged.signed.test", r"451 4\.4\.3")
@@ -121,7 +125,7 @@ def opportunistic(box):
 def no_starttls(box):
     world = World(box, tls="none")
     relay = world.relay("--via-tls", "dane")
-    for domain in ("ee", "ta", "wrong", "unusable"):
+    for domain in ("ee", "ta", "wrong", "unusable", "cname", "cname-own", "cname-out"):
         world.refused(relay, f"{domain}.signed.test")
     for domain in ("none.signed.test", "unsigned.signed.test", "elsewhere.test"):
         world.delivered(relay, domain)
@@ -155,15 +159,17 @@ def smart_host_login(box):
         world.refused(world.relay("--via-tls", level, *world.hop.login(), via="mx.wrong.signed.test", **options), "elsewhere.test")
 
 
-@case("DANE without a trust anchor: nothing is secure, so that it is `may` by MX and 451 4.7.5 to a smart host")
+@case("DANE without a trust anchor ends the relay at its start: nothing would be secure, by MX and to a smart host")
 def no_anchor(box):
-    world = World(box)
-    world.delivered(world.relay("--via-tls", "dane", anchored=False), "wrong.signed.test")
-    world.refused(world.relay("--via-tls", "dane", via="mx.ee.signed.test", anchored=False), "elsewhere.test")
+    for where in (), ("--via", "mx.ee.signed.test:9"):
+        check("--trust-anchor" in refused_relay(box, "--via-tls", "dane", *where, expected=2), "the reason is not told")
 
 
 @case("DANE to an address literal ends the relay at its start with that reason")
 def literal(box):
+    anchor = box.new("anchor")
+    anchor.write_text(f". IN DS 1 8 2 {NOBODYS}\n")
     for via in ("127.0.0.1:9", "[::1]:9", "[127.0.0.1]:9"):
         for level in ("dane", "implicit,dane"):
-            refused_relay(box, "--via", via, "--via-tls", level, "--dns", "127.0.0.1:9")
+            said = refused_relay(box, "--via", via, "--via-tls", level, "--dns", "127.0.0.1:9", "--trust-anchor", anchor)
+            check("dane of an address" in said, "the relay said", said)
