@@ -142,12 +142,15 @@ deps:
 # ---- the two commands ----
 
 # With variables: LISTEN= RELAY= TRUSTED=, those for TLS and AUTH below, or any arguments of the program as ARGS='...'.
+# VIA_... are for the next hop that RELAY names.
 LISTEN ?= 127.0.0.1:2525
 flag    = $(if $($(1)),$(2) '$($(1))')
 run_with = $(call flag,TRUSTED,--trusted) $(call flag,TLS_CERT,--tls-cert) $(call flag,TLS_KEY,--tls-key) $(call flag,TLS_PORT,--tls-port) \
-  $(if $(REQUIRE_TLS),--require-tls) $(call flag,AUTH_FILE,--auth-file) \
-  $(if $(RELAY),$(call flag,VIA_TLS,--via-tls) $(call flag,VIA_CA,--via-ca) $(call flag,VIA_USER,--via-user) $(call flag,VIA_PASS_FILE,--via-pass-file)) $(ARGS)
+  $(if $(filter-out 0,$(REQUIRE_TLS)),--require-tls) $(call flag,AUTH_FILE,--auth-file) \
+  $(call flag,VIA_TLS,--via-tls) $(call flag,VIA_CA,--via-ca) $(call flag,VIA_USER,--via-user) $(call flag,VIA_PASS_FILE,--via-pass-file) $(ARGS)
+for_next_hop = $(strip $(foreach v,VIA_TLS VIA_CA VIA_USER VIA_PASS_FILE,$(if $($(v)),$(v))))
 run:
+	$(if $(RELAY),,$(if $(for_next_hop),$(error $(for_next_hop): has no effect without RELAY=HOST:PORT)))
 	@t/deps build
 	@$(MAKE) --no-print-directory $(B)/examples/demo $(B)/examples/relay
 	$(if $(RELAY),$(B)/examples/relay --listen $(LISTEN) --via $(RELAY),$(B)/examples/demo --listen $(LISTEN) --dir build/mail) $(run_with)

@@ -55,9 +55,7 @@ bool ours_to_mend(const Reply& reply) {
     return wants_security(reply.code) || (reply.code == 451 && (reply.status == "4.7.5" || reply.status == "4.7.8"));
 }
 
-Upstream smart_host(const Relay::Options& o) {
-    return Upstream::parse(o.host, o.tls.options().implicit ? 465 : 25);
-}
+Upstream smart_host(const Relay::Options& o) { return Upstream::parse(o.host, o.tls.options().implicit ? 465 : 25); }
 
 std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Origin& origin,
                                         Deadline end) {
@@ -69,8 +67,8 @@ std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::stri
                            .lookup = o.patience.lookup,
                            .wait = Shared::wait(origin.server, end),
                            .level = o.tls.level(o.login != nullptr)};
-    auto walk = o.host.empty() ? HostWalk::by_mx(destination, std::move(how))
-                               : HostWalk::to(smart_host(o), std::move(how));
+    auto walk =
+        o.host.empty() ? HostWalk::by_mx(destination, std::move(how)) : HostWalk::to(smart_host(o), std::move(how));
     return std::make_unique<Transfer>(std::move(walk), Transfer::Settings{.hostname = name,
                                                                           .patience = o.patience,
                                                                           .chunking = o.chunking,

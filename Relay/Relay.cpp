@@ -251,10 +251,10 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     const auto name = our_name(options, "");
     const auto level = options.tls.level(options.login != nullptr);
     auto walk = HostWalk::to(smart_host(options), {.resolver = options.resolver.get(),
-                                                             .hostname = name,
-                                                             .lookup = options.patience.lookup,
-                                                             .wait = end,
-                                                             .level = level});
+                                                   .hostname = name,
+                                                   .lookup = options.patience.lookup,
+                                                   .wait = end,
+                                                   .level = level});
     bool tried = false;
     while (auto upstream = walk.next()) {
         if (!upstream->level) upstream->level = level;

@@ -29,8 +29,9 @@ class Relay {
 public:
     // Where to, in this order: `target`, `host`, by MX with `resolver`; without any of them 451 4.4.4 No route.
     struct Options {
-        // The smart host: "HOST", "HOST:PORT" (25; 465 with implicit TLS), "[IPv6]:PORT", "unix:/path", with "lmtp:" in front of it (24) if
-        // LMTP is spoken there. Every address of a name is tried, those that `resolver` finds if there is one.
+        // The smart host: "HOST", "HOST:PORT" (25; 465 with implicit TLS), "[IPv6]:PORT", "unix:/path", with "lmtp:" in
+        // front of it (24) if LMTP is spoken there. Every address of a name is tried, those that `resolver` finds if
+        // there is one.
         std::string host{};
         // By MX (RFC 5321 5.1): the hosts in the order of their preference, equal ones shuffled, all their addresses;
         // the next one where one can't be reached or says 4xx. Domains without MX are their own host, address literals
@@ -95,8 +96,8 @@ public:
     // more than `max_domains` hear it by MX in any case.
     static void attach(Server& server, const Options& options);
 
-    // What the smart host offers in EHLO, asked now with the TLS that a mail would have, and without a login. Nothing of
-    // it when it can't be reached; `failure` says why then.
+    // What the smart host offers in EHLO, asked now with the TLS that a mail would have, and without a login. Nothing
+    // of it when it can't be reached; `failure` says why then.
     static Offer offered(const Options& options, Reply* failure = nullptr);
 
 private:

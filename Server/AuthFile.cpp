@@ -69,10 +69,11 @@ bool of_other_scheme(std::string_view text) {
 
 // A name that can begin a line, also when SASLprep has taken from it what nobody sees.
 std::optional<std::string> user_name(std::string_view text) {
-    auto name = saslprep(text);
-    for (const std::string_view each : {text, std::string_view(name ? *name : "")})
-        if (each.empty() || each[0] == '#' || each[0] == ' ' || each.find(':') != each.npos) return std::nullopt;
-    return name;
+    const auto fits = [](std::string_view name) {
+        return !name.empty() && name[0] != '#' && name[0] != ' ' && name.find(':') == name.npos;
+    };
+    auto name = fits(text) ? saslprep(text) : std::nullopt;
+    return name && fits(*name) ? name : std::nullopt;
 }
 
 }  // namespace

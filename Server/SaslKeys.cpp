@@ -1,3 +1,4 @@
+// SaslKeys -- SCRAM keys as text, and back.
 #include <charconv>
 
 #include "Base64.hpp"

@@ -226,7 +226,8 @@ Connection Server::dress(int fd, const Socket& from) const {
     c.implicit_tls = from.tls;
     const auto& o = shared_->options;
     if (o.max_connections > 0 || o.max_connections_per_ip > 0)
-        c.slot = std::make_unique<Slot>(shared_, o.max_connections_per_ip > 0 ? customer(c.peer().host) : std::string());
+        c.slot =
+            std::make_unique<Slot>(shared_, o.max_connections_per_ip > 0 ? customer(c.peer().host) : std::string());
     return c;
 }
 

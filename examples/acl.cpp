@@ -6,9 +6,11 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--friends=", "--via="});
-    const Networks friends(given("--friends", "127.0.0.0/8, ::1"));
-    Server server(given.all("--listen", "127.0.0.1:2525"));
+    const Arguments given(
+        argc, argv, "Relays the mails of friends, one client at a time, and turns everybody else away.",
+        {listening, smart_host, {"--friends", "NETWORKS", "who is welcome", "", "127.0.0.0/8, ::1", is_networks}});
+    const Networks friends(given("--friends"));
+    Server server(given.all("--listen"));
     ready(server);
 
     while (auto connection = server.accept()) {

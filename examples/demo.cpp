@@ -11,15 +11,21 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) try {
-    const Arguments given(argc, argv, SecurityFiles::arguments({"--listen=", "--dir=", "--trusted="}));
+    const Arguments given(
+        argc, argv, "Relays mails to a next hop in the same process, which keeps them in files and prints envelopes.",
+        SecurityFiles::options(
+            {listening, {"--dir", "DIR", "where the files are; it is made", "", "build/mail"}, our_networks}));
     SecurityFiles security(given);
-    const auto dir = given("--dir", "build/mail");
-    const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
+    const auto dir = given("--dir");
+    const Networks trusted(given("--trusted"));
     mkdir(dir.c_str(), 0777);
     Options options{.spool_dir = dir};
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
 
     Server next_hop({"127.0.0.1:0"}, options);
+    const Relay::Options via{.host = next_hop.address()};
+    security.apply(options, given);
+    Server server(SecurityFiles::addresses(given), options);
     std::thread next_hop_thread([&] {
         next_hop.run([&](Server::Client& client) {
             const auto file = dir + '/' + client.MSG.id() + ".eml";
@@ -31,9 +37,6 @@ int main(int argc, char** argv) try {
         });
     });
 
-    const Relay::Options via{.host = next_hop.address()};
-    security.apply(options, given);
-    Server server(SecurityFiles::addresses(given), options);
     server.on<Event::Rcpt>([&](Event::Rcpt& e) {
         const bool known = trusted.contains(e.client.peer()) || !e.client.user().empty();
         if (!known) e.reply = {550, "5.7.1", "Relaying denied"};

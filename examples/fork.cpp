@@ -9,8 +9,8 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--via="});
-    Server server(given.all("--listen", "127.0.0.1:2525"), {.max_connections = 500});
+    const Arguments given(argc, argv, "Relays every mail, with a process for each client.", {listening, smart_host});
+    Server server(given.all("--listen"), {.max_connections = 500});
     ready(server);
 
     while (auto connection = server.accept()) {

@@ -6,7 +6,9 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--via="});
+    const Arguments given(argc, argv,
+                          "Relays the mails of the one client that inetd has put on standard input and output.",
+                          {smart_host});
     Server::Client client(Connection(0, 1));
     while (client.process()) Relay relay(client.FROM, client.TO, client.MSG, {.host = given("--via")});
 }

@@ -8,10 +8,11 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--hostname="});
+    const Arguments given(argc, argv, "Takes every mail and prints all that is parsed of it as a line of JSON.",
+                          {listening, own_name});
     Options options{.hostname = given("--hostname")};
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;  // a printed line breaks no promise
-    Server server(given.all("--listen", "127.0.0.1:2525"), options);
+    Server server(given.all("--listen"), options);
     ready(server);
 
     server.run([](Server::Client& client) {

@@ -28,8 +28,8 @@ private:
 };
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen="});
-    Server server(given.all("--listen", "127.0.0.1:2525"));
+    const Arguments given(argc, argv, "Takes every mail and lists its parts.", {listening});
+    Server server(given.all("--listen"));
     ready(server);
 
     server.run([](Server::Client& client) {

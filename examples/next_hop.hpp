@@ -15,29 +15,37 @@
 
 #include "arguments.hpp"
 
-// --via HOST:PORT, --via-tls none|may|must|verify|dane|implicit[,LEVEL], --via-ca FILE, --via-user USER and
-// --via-pass-file FILE, whose first line is the password; --via-auth MECHANISM names mechanisms, and only those are
-// used then, in the clear too.
-inline std::vector<std::string> next_hop_arguments(std::vector<std::string> others) {
-    for (const char* ours : {"--via=", "--via-tls=", "--via-ca=", "--via-user=", "--via-pass-file=", "--via-auth="})
-        others.emplace_back(ours);
+inline void is_level(const std::string& text) { Net::SMTP::ClientTLS::parse(text); }
+
+// The program's own options and ours behind them.
+inline std::vector<Option> next_hop_options(std::vector<Option> others) {
+    const std::vector<Option> ours{
+        smart_host,
+        {"--via-tls", "LEVEL", "none|may|must|verify|dane|implicit[,LEVEL] (default: may)", "", "", is_level},
+        {"--via-ca", "FILE", "who signs its certificate, PEM (default: the system's); verify is the default then"},
+        {"--via-user", "USER", "logs in there; verify is the default then", "--via-pass-file"},
+        {"--via-pass-file", "FILE", "whose first line is the password", "--via-user"},
+        {"--via-auth", "MECHANISM", "by this one only, in the clear too; again for more", "--via-user"}};
+    others.insert(others.end(), ours.begin(), ours.end());
     return others;
 }
 
 inline Net::SMTP::ClientTLS next_hop_tls(const Arguments& given) {
-    auto options =
-        given.has("--via-tls") ? Net::SMTP::ClientTLS::parse(given("--via-tls")) : Net::SMTP::ClientTLS::Options();
+    using Net::SMTP::ClientTLS;
+    auto options = given.has("--via-tls") ? ClientTLS::parse(given("--via-tls")) : ClientTLS::Options();
+    if (options.level == ClientTLS::Level::dane) {
+        if (!given.knows("--trust-anchor"))
+            given.refuse("--via-tls", "dane needs a resolver, and this program has none");
+        if (!given.has("--trust-anchor")) given.refuse("--via-tls", "dane needs --trust-anchor");
+    }
     options.ca = given("--via-ca");
-    return Net::SMTP::ClientTLS(options);
+    return ClientTLS(options);
 }
 
 // Null when no user is named.
 inline std::shared_ptr<Net::SMTP::Login> next_hop_login(const Arguments& given) {
-    if (!given.has("--via-user")) {
-        if (given.has("--via-pass-file") || given.has("--via-auth"))
-            throw std::invalid_argument("--via-pass-file and --via-auth need --via-user");
-        return nullptr;
-    }
+    if (!given.has("--via-user")) return nullptr;
+    if (!given.has("--via")) given.refuse("--via-user", "has no effect without --via");
     const auto file = given("--via-pass-file");
     std::string password;
     std::ifstream in(file);

@@ -5,14 +5,18 @@
 #include <stdexcept>
 #include <string>
 
+#include "arguments.hpp"
+
 int main(int argc, char** argv) try {
-    if (argc != 2) {
-        std::cerr << "usage: passwd USER    (the password is read from standard input, one line)\n";
-        return 2;
-    }
+    const Arguments given(
+        argc, argv,
+        "Makes the line of a user for the file of --auth-file, which holds keys and not the password.\n"
+        "The password is a line on standard input. None but its owner may read the file:\n\n"
+        "  umask 077; passwd USER < PASSWORD >> FILE",
+        {}, "USER");
     std::string password;
     if (!std::getline(std::cin, password) || password.empty()) throw std::runtime_error("no password");
-    std::cout << Net::SMTP::auth_line(argv[1], password) << std::endl;
+    std::cout << Net::SMTP::auth_line(given("USER"), password) << std::endl;
     return std::cout ? 0 : 1;
 } catch (const std::exception& e) {
     std::cerr << "passwd: " << e.what() << "\n";

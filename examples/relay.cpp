@@ -49,13 +49,19 @@ private:
 
 int main(int argc, char** argv) try {
     const Arguments given(
-        argc, argv,
-        SecurityFiles::arguments(next_hop_arguments(
-            {"--listen=", "--dns=", "--mx-port=", "--trust-anchor=", "--hostname=", "--trusted=", "--max-size="})));
+        argc, argv, "Hands mails on while their clients wait: to the host of --via, or by MX where none is named.",
+        SecurityFiles::options(next_hop_options(
+            {listening,
+             own_name,
+             our_networks,
+             max_size,
+             {"--dns", "HOST:PORT", "a name server; again for more (default: the system's)"},
+             {"--mx-port", "PORT", "of the hosts found by MX", "", "25", is_port},
+             {"--trust-anchor", "FILE", "for DNSSEC, as /usr/share/dns/root.key; --via-tls dane needs it"}})));
     SecurityFiles security(given);
-    const Networks trusted(given("--trusted", "127.0.0.0/8, ::1"));
+    const Networks trusted(given("--trusted"));
     Relay::Options next{.host = given("--via"),
-                        .mx_port = given.port("--mx-port", 25),
+                        .mx_port = static_cast<std::uint16_t>(given.number("--mx-port")),
                         .tls = next_hop_tls(given),
                         .login = next_hop_login(given),
                         .hostname = given("--hostname"),
@@ -66,7 +72,7 @@ int main(int argc, char** argv) try {
             UnboundResolver::Options{.servers = given.all("--dns"), .trust_anchor = given("--trust-anchor")});
 
     Options options{.hostname = given("--hostname")};
-    options.max_message_size = given.number("--max-size", options.max_message_size);
+    options.max_message_size = given.number("--max-size");
     options.offer.smtputf8 = true;  // by MX a host that can't take such a mail is a refusal; so is it for 8-bit text
     if (!next.host.empty()) options.offer.dsn = options.offer.binary_mime = true;  // as far as the next hop does
     security.apply(options, given);

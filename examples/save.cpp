@@ -6,9 +6,10 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--dir="});
-    const auto dir = given("--dir", ".");
-    Server server(given.all("--listen", "127.0.0.1:2525"), {.spool_dir = dir});
+    const Arguments given(argc, argv, "Takes every mail and keeps it in a file of its own.",
+                          {listening, {"--dir", "DIR", "where the files are", "", "."}});
+    const auto dir = given("--dir");
+    Server server(given.all("--listen"), {.spool_dir = dir});
     ready(server);
 
     // When save() throws, the sender hears 452 and nothing is left in the folder.

@@ -16,27 +16,32 @@
 
 #include "arguments.hpp"
 
-// --tls-cert FILE --tls-key FILE, once for each certificate, --tls-port HOST:PORT for TLS from the start,
-// --require-tls,
-// --tls-client-ca FILE, which asks clients for certificates of these authorities, --auth-file FILE, and
-// --auth-loopback, which offers AUTH to this machine's own clients in the clear too.
+// What the options say of the server's side.
 class SecurityFiles {
 public:
-    static std::vector<std::string> arguments(std::vector<std::string> others) {
-        for (const char* ours : {"--tls-cert=", "--tls-key=", "--tls-port=", "--require-tls",
-                                 "--tls-client-ca=", "--auth-file=", "--auth-loopback"})
-            others.emplace_back(ours);
+    // The program's own options and ours behind them.
+    static std::vector<Option> options(std::vector<Option> others) {
+        const std::vector<Option> ours{
+            {"--tls-cert", "FILE", "certificate and its chain, PEM: offers STARTTLS; again for more", "--tls-key"},
+            {"--tls-key", "FILE", "its key, PEM; one for each --tls-cert", "--tls-cert"},
+            {"--tls-port", "HOST:PORT", "where to listen with TLS from the start; again for more", "--tls-cert", "",
+             is_address},
+            {"--require-tls", "", "takes no mail without TLS", "--tls-cert"},
+            {"--tls-client-ca", "FILE", "asks clients for certificates of these authorities, PEM", "--tls-cert"},
+            {"--auth-file", "FILE", "users with passwords or keys, see passwd: offers AUTH where there is TLS"},
+            {"--auth-loopback", "", "offers AUTH to this machine's own clients in the clear too", "--auth-file"}};
+        others.insert(others.end(), ours.begin(), ours.end());
         return others;
     }
 
     // Throws what the files are refused with. SIGHUP is this object's from now on; make it before any thread.
     explicit SecurityFiles(const Arguments& given) {
         const auto certificates = given.all("--tls-cert"), keys = given.all("--tls-key");
-        if (certificates.size() != keys.size()) throw std::invalid_argument("each --tls-cert needs its --tls-key");
+        if (certificates.size() != keys.size()) given.refuse("--tls-cert", "each needs its --tls-key");
+        if (given.has("--auth-file") && keys.empty() && !given.has("--auth-loopback"))
+            given.refuse("--auth-file", "nobody could log in without --tls-cert or --auth-loopback");
         Net::SMTP::ServerTLS::Options files;
         for (std::size_t i = 0; i < keys.size(); ++i) files.certificates.push_back({certificates[i], keys[i]});
-        if (keys.empty() && (given.has("--tls-client-ca") || given.has("--tls-port") || given.has("--require-tls")))
-            throw std::invalid_argument("TLS needs --tls-cert and --tls-key");
         files.client_ca = given("--tls-client-ca");
         if (!files.client_ca.empty()) files.client_certificate = Net::SMTP::ServerTLS::ClientCertificate::optional;
         if (!keys.empty()) tls_ = std::make_shared<Net::SMTP::ServerTLS>(files);
@@ -65,7 +70,7 @@ public:
 
     // Where to listen, the ports with TLS from the start behind the others.
     static std::vector<std::string> addresses(const Arguments& given) {
-        auto all = given.all("--listen", "127.0.0.1:2525");
+        auto all = given.all("--listen");
         for (const auto& with_tls : given.all("--tls-port")) all.push_back("tls:" + with_tls);
         return all;
     }

@@ -4,8 +4,8 @@
 #include "arguments.hpp"
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--via="});
-    Net::SMTP::Server server(given.all("--listen", "127.0.0.1:2525"));
+    const Arguments given(argc, argv, "Relays one mail of each client, one client at a time.", {listening, smart_host});
+    Net::SMTP::Server server(given.all("--listen"));
     ready(server);
 
     while (auto connection = server.accept()) {

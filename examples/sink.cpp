@@ -17,10 +17,22 @@ struct Discard : Sink {
     void write(std::string_view) override {}
 };
 
+void is_mode(const std::string& text) {
+    if (text != "thread" && text != "process") throw std::invalid_argument("neither thread nor process");
+}
+
 int main(int argc, char** argv) try {
-    const Arguments given(argc, argv,
-                          SecurityFiles::arguments({"--listen=", "--dir=", "--hostname=", "--max-size=", "--limit=",
-                                                    "--mode=", "--keep", "--lmtp", "--require-auth"}));
+    const Arguments given(
+        argc, argv, "Takes every mail from everybody: to nowhere, or durably to files.",
+        SecurityFiles::options({listening,
+                                {"--dir", "DIR", "keeps each mail there, as ID.eml, and its envelope as ID.json"},
+                                own_name,
+                                max_size,
+                                {"--limit", "N", "sessions at once; 0: any number", "", "0", is_number},
+                                {"--mode", "MODE", "of a session: thread or process", "", "thread", is_mode},
+                                {"--keep", "", "keeps each mail in memory while it comes, though it goes to nowhere"},
+                                {"--lmtp", "", "speaks LMTP"},
+                                {"--require-auth", "", "takes no mail before AUTH", "--auth-file"}}));
     SecurityFiles security(given);
     rlimit files{};
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
@@ -28,8 +40,7 @@ int main(int argc, char** argv) try {
         setrlimit(RLIMIT_NOFILE, &files);
     }
     const auto dir = given("--dir");
-    Options options{
-        .hostname = given("--hostname"), .max_message_size = given.number("--max-size", 64 << 20), .max_commands = 0};
+    Options options{.hostname = given("--hostname"), .max_message_size = given.number("--max-size"), .max_commands = 0};
     if (given.has("--lmtp")) options.protocol = Protocol::lmtp;
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
     if (!dir.empty()) options.spool_dir = dir;
@@ -42,7 +53,7 @@ int main(int argc, char** argv) try {
     server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
     ready(server);
 
-    const auto mode = given("--mode", "thread") == "process" ? Server::Mode::process : Server::Mode::thread;
+    const auto mode = given("--mode") == "process" ? Server::Mode::process : Server::Mode::thread;
     if (mode == Server::Mode::thread) security.reload_on_hang_up();  // a process that forks has no other threads
     server.run(
         [&](Server::Client& client) {
@@ -56,7 +67,7 @@ int main(int argc, char** argv) try {
                 client.reject({452, "4.3.1", "The envelope could not be stored"});
             }
         },
-        {.mode = mode, .limit = given.number("--limit", 0)});
+        {.mode = mode, .limit = given.number("--limit")});
 } catch (const std::exception& e) {
     std::fprintf(stderr, "sink: %s\n", e.what());
     return 1;

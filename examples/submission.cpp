@@ -10,16 +10,19 @@ using namespace Net::SMTP;
 
 int main(int argc, char** argv) try {
     const Arguments given(
-        argc, argv,
-        SecurityFiles::arguments(next_hop_arguments({"--listen=", "--hostname=", "--domain=", "--max-size="})));
-    for (const char* needed : {"--tls-cert", "--auth-file", "--via"})
-        if (!given.has(needed)) throw std::invalid_argument(std::string(needed) + " is needed");
+        argc, argv, "Lets users submit mail by TLS and AUTH, each from his own address, and hands it on.",
+        SecurityFiles::options(
+            next_hop_options({listening,
+                              own_name,
+                              {"--domain", "DOMAIN", "of users that are named without one (default: any)"},
+                              max_size})));
+    for (const char* needed : {"--tls-cert", "--auth-file", "--via"}) given.require(needed);
     SecurityFiles security(given);
     Options secured;
     security.apply(secured, given);
     auto options = Options::submission(secured.tls, secured.auth);
     options.hostname = given("--hostname");
-    options.max_message_size = given.number("--max-size", options.max_message_size);
+    options.max_message_size = given.number("--max-size");
     const Relay::Options next{.host = given("--via"),
                               .tls = next_hop_tls(given),
                               .login = next_hop_login(given),

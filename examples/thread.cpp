@@ -8,8 +8,8 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--via="});
-    Server server(given.all("--listen", "127.0.0.1:2525"));
+    const Arguments given(argc, argv, "Relays every mail, with a thread for each client.", {listening, smart_host});
+    Server server(given.all("--listen"));
     ready(server);
 
     constexpr int most = 500;

@@ -105,7 +105,8 @@ inline Toy::Toy() {
         auto told = std::make_shared<bool>(false);
         return std::make_unique<ToyExchange>([told](Response r) -> Step {
             auto step = *told ? Step{Is::failure, "", "joe", "told before"} : toy_plain(r);
-            if (step.is == Is::failure && !*told) step = {Is::challenge, "{\"status\":\"401\"}", "joe", "told"}, *told = true;
+            if (step.is == Is::failure && !*told)
+                step = {Is::challenge, "{\"status\":\"401\"}", "joe", "told"}, *told = true;
             return step;
         });
     };

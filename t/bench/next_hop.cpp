@@ -9,15 +9,14 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, {"--listen=", "--arrivals="});
-    if (!given.has("--arrivals")) {
-        std::fprintf(stderr, "next_hop: --arrivals FILE: where is it to count?\n");
-        return 2;
-    }
+    const Arguments given(argc, argv, "Takes every mail to nowhere and counts it.",
+                          {{"--listen", "HOST:PORT", "where to listen", "", "127.0.0.1:0", is_address},
+                           {"--arrivals", "FILE", "where to count"}});
+    given.require("--arrivals");
     auto& counted = arrivals(given("--arrivals"));
     counted.pid = static_cast<std::uint64_t>(getpid());
 
-    Server server(given.all("--listen", "127.0.0.1:0"), {.max_commands = 0});
+    Server server(given.all("--listen"), {.max_commands = 0});
     const auto nowhere = make_sink([](std::string_view) {});
     server.on<Event::Connect>([&](Event::Connect&) { ++counted.connections; });
     server.on<Event::Data>([&](Event::Data& e) { e.client.into(nowhere); });

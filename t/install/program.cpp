@@ -15,8 +15,8 @@ int main() {
             client.accept();
         }
     });
-    Relay relay(Sender("a@example.org"), {Recipient("b@example.net")}, Message("Subject: installed\r\n\r\nIt works.\r\n"),
-                {.host = server.address()});
+    Relay relay(Sender("a@example.org"), {Recipient("b@example.net")},
+                Message("Subject: installed\r\n\r\nIt works.\r\n"), {.host = server.address()});
     receiver.join();
     return relay.delivered() ? 0 : 1;
 }

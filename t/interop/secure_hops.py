@@ -34,9 +34,9 @@ def relay_to(box, via, ca, *options):
     return box.server("relay", "--listen", "127.0.0.1:0", "--via", via, "--via-ca", ca, *options)
 
 
-def refused_relay(box, *options):
+def refused_relay(box, *options, expected=1):
     """What the relay says that must not start with these options."""
-    said = refused_at_start(box, "relay", "--listen", "127.0.0.1:0", *options)
+    said = refused_at_start(box, "relay", "--listen", "127.0.0.1:0", *options, expected=expected)
     check(said.startswith("relay: ") and "terminate" not in said, "the relay said", said)
     return said
 
@@ -305,8 +305,9 @@ def password_file(box):
 @case("options that make no sense end the relay at its start: an unknown level, no such authority, a login by MX")
 def nonsense(box):
     for options in (("--via", "localhost:9", "--via-tls", "perhaps"), ("--via", "localhost:9", "--via-tls", "implicit,perhaps"),
-                    ("--via", "localhost:9", "--via-ca", box.new("missing")), ("--via-tls", "must", *login(box))):
-        refused_relay(box, *options)
+                    ("--via-tls", "must", *login(box))):
+        refused_relay(box, *options, expected=2)
+    refused_relay(box, "--via", "localhost:9", "--via-ca", box.new("missing"))
 
 
 @case("20 clients at once and five mails each: all arrive once, over connections that have logged in once")

@@ -99,7 +99,7 @@ class Secured(Sink):
 
 
 def ports(said):
-    return [int(port) for port in re.findall(r"^listening on \S*:(\d+)$", said, re.MULTILINE)]
+    return [int(port) for port in re.findall(r"^listening on \S*:(\d+)(?: \(TLS\))?$", said, re.MULTILINE)]
 
 
 def stored(user, password):
@@ -121,8 +121,8 @@ def account_file(box, *lines):
     return file
 
 
-def refused_at_start(box, program, *arguments):
-    """What a program says that must not start with these arguments."""
+def refused_at_start(box, program, *arguments, expected=1):
+    """What a program says that must not start with these arguments: 2 where they are wrong by themselves, else 1."""
     errors = box.new(f"{program}.err.log")
     with errors.open("wb") as output:
         try:
@@ -131,6 +131,6 @@ def refused_at_start(box, program, *arguments):
         except subprocess.TimeoutExpired:
             status = None
     said = errors.read_text(errors="replace")
-    equal(status, 1, f"exit status of {program}, which said {said!r}")
+    equal(status, expected, f"exit status of {program}, which said {said!r}")
     check("listening on" not in said, f"{program} listened though it should not:", said)
     return said

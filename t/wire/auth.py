@@ -84,16 +84,6 @@ def offered():
     w.in_step()
 
 
-@case("AUTH is neither offered nor served in the clear by default")
-def by_default():
-    p = shared.get("auth closed", lambda: Program("sink", "--hostname", "mx.test", "--auth-file", accounts()))
-    w = wire(p, hello=False)
-    wanted(offer(w.say("EHLO me", 250)), None, "offered")
-    w.say(b"AUTH PLAIN " + b64(GOOD), 502)
-    w.say("MAIL FROM:<a@b.test> AUTH=<>", 555)
-    w.in_step()
-
-
 @case("AUTH before EHLO, after HELO and within a transaction is 503")
 def order():
     w = wire(hello=False)
@@ -125,15 +115,21 @@ def before():
         wanted(mail.get("protocol"), "ESMTPA", "protocol")
 
 
-def secured():
+def certificate():
+    """The files of a certificate and its key."""
     if not shutil.which("openssl"):
         raise Skip("there is no openssl")
     folder = scratch("certificate")
-    key, certificate = os.path.join(folder, "key"), os.path.join(folder, "certificate")
+    key, cert = os.path.join(folder, "key"), os.path.join(folder, "certificate")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                    "-subj", "/CN=mx.test", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+                    "-subj", "/CN=mx.test", "-keyout", key, "-out", cert], check=True, capture_output=True)
     os.chmod(key, 0o600)
-    return Program("sink", "--hostname", "mx.test", "--auth-file", accounts(), "--tls-cert", certificate, "--tls-key", key)
+    return cert, key
+
+
+def secured():
+    cert, key = certificate()
+    return Program("sink", "--hostname", "mx.test", "--auth-file", accounts(), "--tls-cert", cert, "--tls-key", key)
 
 
 @case("with TLS, AUTH is 538 before it and offered behind it, and one octet behind STARTTLS ends the session")

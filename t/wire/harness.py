@@ -17,6 +17,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 EXAMPLES = os.environ.get("EXAMPLES", "build/examples")
+SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../examples")
+PROGRAMS = sorted(name.removesuffix(".cpp") for name in os.listdir(SOURCES) if name.endswith(".cpp"))
 CI = os.environ.get("CI") == "true"
 SLOW = CI or os.environ.get("SLOW") == "1"
 WAIT = 15.0  # seconds for anything that should happen at once, on a busy machine
@@ -657,7 +659,7 @@ def start():
     SCRATCH = tempfile.mkdtemp(prefix="wire-")
     programs = os.path.join(SCRATCH, "programs")
     os.mkdir(programs)
-    for name in ("sink", "relay", "inspect", "seed", "thread", "fork", "save", "acl", "inetd"):
+    for name in PROGRAMS:
         source = os.path.join(EXAMPLES, name)
         try:
             os.link(source, os.path.join(programs, name))
