@@ -22,7 +22,7 @@ inline std::vector<Option> next_hop_options(std::vector<Option> others) {
     const std::vector<Option> ours{
         smart_host,
         {"--via-tls", "LEVEL", "none|may|must|verify|dane|implicit[,LEVEL] (default: may)", "", "", is_level},
-        {"--via-ca", "FILE", "who signs its certificate, PEM (default: the system's); verify is the default then"},
+        {"--via-ca", "FILE", "PEM: who signs its certificate; verify is the default then"},
         {"--via-user", "USER", "logs in there; verify is the default then", "--via-pass-file"},
         {"--via-pass-file", "FILE", "whose first line is the password", "--via-user"},
         {"--via-auth", "MECHANISM", "by this one only, in the clear too; again for more", "--via-user"}};
