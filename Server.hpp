@@ -7,5 +7,6 @@
 #include "Server/Client.hpp"
 #include "Server/Event.hpp"
 #include "Server/OwnSender.hpp"
+#include "Server/Pipeline.hpp"
 #include "Server/Server.hpp"
 #include "Server/ServerTLS.hpp"

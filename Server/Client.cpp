@@ -73,7 +73,10 @@ Server::Client::~Client() {
         body_.reset();
         conclude();
         const bool understood = !connection_.implicit_tls || tls();  // who expects TLS does not read plain text
-        if (!ended_ && greeting_refusal_ && !greeted_ && understood) goodbye(*greeting_refusal_);
+        if (!ended_ && greeting_refusal_ && !greeted_ && understood) {
+            begun_ = true;
+            goodbye(*greeting_refusal_);
+        }
         if (!ended_ && greeted_) {
             // The model's loop takes one mail and leaves: most clients say QUIT now, and shall hear an answer.
             std::string_view line;
@@ -83,6 +86,7 @@ Server::Client::~Client() {
             else if (got != Connection::Got::end)
                 goodbye({421, "4.3.2", shared_->options.hostname + " closing connection"});
         }
+        leave();
     } catch (...) {
         // Nothing but a lack of memory gets here. The connection is closed; an answer not given is no promise.
     }
@@ -101,6 +105,22 @@ Deadline Server::Client::deadline(std::chrono::seconds wait) const {
 }
 
 void Server::Client::say(const Reply& reply) {
+    if (!heard<Event::Response>()) return put(reply);
+    if (const auto other = shown(reply)) put(*other);
+}
+
+std::optional<Reply> Server::Client::shown(Reply reply) {
+    const int code = reply.code;
+    const bool to_go_on = code / 100 == 3 || starting_tls_;
+    bool swallow = false;
+    Event::Response event(*this, reply, swallow);
+    show(event);
+    if (to_go_on || reply.code < 200 || reply.code > 599) reply.code = code;
+    if (swallow && !to_go_on) return std::nullopt;
+    return reply;
+}
+
+void Server::Client::put(const Reply& reply) {
     reply.append_to(connection_.out(), statuses_);
     if (connection_.out().size() > much_output) connection_.flush(deadline(shared_->options.command_timeout));
 }
@@ -121,34 +141,25 @@ Reply Server::Client::refuse_each(const Reply& refusal) {
 void Server::Client::goodbye(const Reply& reply, bool politely) {
     if (ended_) return;
     ended_ = true;
+    last_ = reply;
     say(reply);
     connection_.finish(politely);
 }
 
 void Server::Client::trouble(const std::string& what) { shared_->trouble(this, what); }
 
-void Server::Client::show(std::type_index kind, Event& event, Reply& reply) {
-    if (shared_->pipeline.silent()) return;
-    const Reply failed{451, "4.3.0", "Local error in processing"};
-    try {
-        shared_->pipeline.dispatch(kind, event);
-    } catch (const Hangup& h) {
-        reply = h.reply();
-        hang_up_ = true;
-    } catch (const Reject& r) {
-        reply = r.reply();
-    } catch (const std::exception& e) {
-        reply = failed;
-        trouble(e.what());
-    } catch (...) {
-        reply = failed;
-        trouble("a listener threw an exception of an unknown type");
-    }
-}
+const Pipeline& Server::Client::shared_pipeline() const { return shared_->pipeline; }
 
 // ---- the way of a session ----
 
+void Server::Client::leave() {
+    if (!begun_ || std::exchange(left_, true)) return;
+    Event::Disconnect event(*this, last_);
+    show(event);
+}
+
 bool Server::Client::greet() {
+    begun_ = true;
     if (connection_.implicit_tls && !tls()) {
         if (connection_.slot &&
             connection_.slot->over()) {  // a handshake is dear, and words in the clear are not heard
@@ -167,7 +178,7 @@ bool Server::Client::greet() {
         greeting = {421, "4.7.0", o.hostname + " Too many connections"};
     } else if (!greeting_refusal_) {
         Event::Connect event(*this, greeting);
-        show(typeid(Event::Connect), event, greeting);
+        show(event);
     }
     if (greeting_refusal_) greeting = *greeting_refusal_;
     greeted_ = true;
@@ -190,6 +201,7 @@ bool Server::Client::process() {
     if (complete_) return true;
     body_.reset();
     told_ = true;
+    leave();
     return false;
 }
 
@@ -226,7 +238,7 @@ void Server::Client::converse() {
             return goodbye({421, "4.7.0", o.hostname + " Too many commands"});
 
         const auto reply =
-            got == Got::too_long || too_long(line) ? Reply{500, "5.5.2", "Line too long"} : execute(line);
+            got == Got::too_long || too_long(line) ? Reply{500, "5.5.2", "Line too long"} : command(line);
         if (!reply) continue;
         const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
         if (error && o.max_errors > 0 && ++errors_ > o.max_errors)
@@ -265,6 +277,7 @@ void Server::Client::give_back(void* client) {
     auto& self = *static_cast<Client*>(client);
     if (self.phase_ != Phase::ready && self.phase_ != Phase::start) return;
     self.content_.reset();
+    self.view_ = {};
     self.TO.shrink_to_fit();
     self.named_.shrink_to_fit();
     if (const auto trim = self.shared_->trim_stack) {

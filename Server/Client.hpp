@@ -13,6 +13,7 @@
 #include "Command.hpp"
 #include "Connection.hpp"
 #include "Message.hpp"
+#include "Pipeline.hpp"
 #include "Reply.hpp"
 #include "Server.hpp"
 #include "Sink.hpp"
@@ -106,8 +107,12 @@ private:
 
     void begin();
     bool greet();
+    // Tells of the session's end, once.
+    void leave();
     void converse();
     void give_up() noexcept;
+    Answer command(std::string_view line);
+    Answer answered(std::string_view line, const Reply&);
     Answer execute(std::string_view line);
     Answer helo(std::string_view), ehlo(std::string_view), lhlo(std::string_view), mail(std::string_view),
         rcpt(std::string_view), data(std::string_view), bdat(std::string_view), rset(std::string_view),
@@ -140,6 +145,8 @@ private:
     Reply may_begin_body();
     bool start_body();
     Answer end_body();
+    // Whether the message is still the program's to decide on.
+    bool arrived();
     Answer waste(std::uint64_t size, const Reply& refusal);
     Answer body_failed(BodyEnding, bool last);
     void give(const Reply& verdict);
@@ -148,6 +155,9 @@ private:
     void conclude();
     void reset();
     void say(const Reply&);
+    void put(const Reply&);
+    // As those who hear replies want it said. nullopt: not at all.
+    std::optional<Reply> shown(Reply);
     // One of several replies to a text, and not the last of them.
     void say_one(Reply);
     // The refusal of a whole text. By LMTP says it for all recipients but the last, whose answer is returned.
@@ -156,8 +166,16 @@ private:
     std::size_t recipients() const { return lmtp_ ? named_.size() : TO.size(); }
     // Says it and ends the session.
     void goodbye(const Reply&, bool politely = true);
-    // Shows the event to the listeners; what they throw becomes the reply.
-    void show(std::type_index kind, Event&, Reply&);
+    // Shows the event to who hears it.
+    template <class Kind>
+    void show(Kind& event) {
+        hang_up_ |= shared_pipeline().show(kind_of<Kind>(), event, view_).hang_up;
+    }
+    template <class Kind>
+    bool heard() {
+        return shared_pipeline().heard(kind_of<Kind>(), view_);
+    }
+    const Pipeline& shared_pipeline() const;
     void trouble(const std::string& what);
     Deadline deadline(std::chrono::seconds) const;
     Deadline session_end() const;
@@ -167,6 +185,7 @@ private:
     std::shared_ptr<Shared> shared_;
     std::string id_, helo_, user_, mechanism_;
     bool lmtp_ = false, esmtp_ = false, statuses_ = true;
+    Pipeline::View view_;
     Extensions offer_;
     Phase phase_ = Phase::start;
     std::shared_ptr<const Trace> trace_;
@@ -175,8 +194,12 @@ private:
     std::shared_ptr<Sink> sink_;          // for the next message
     std::shared_ptr<Sink> sink_of_mail_;  // for this one, chosen between MAIL and its body; goes with the transaction
     std::optional<Reply> greeting_refusal_;
+    std::optional<Reply> veto_;  // of a BDAT
 
     bool greeted_ = false, ended_ = false, told_ = false;
+    bool starting_tls_ = false;
+    bool begun_ = false, left_ = false;
+    Reply last_{0, "", ""};  // said at the end
     bool awaiting_ = false;  // the message is complete, its answer not yet given
     bool complete_ = false;  // process() is to return true
     bool hang_up_ = false;   // after the answer

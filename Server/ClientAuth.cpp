@@ -261,7 +261,7 @@ Server::Client::Answer Server::Client::conclude_auth(Attempt& attempt, Reply rep
     const auto verdict = reply;
     if (!verdict.positive()) attempt.user = presentable(std::move(attempt.user));
     Event::Auth event(*this, attempt.mechanism, attempt.user, attempt.proved, attempt.reason, reply);
-    show(typeid(Event::Auth), event, reply);
+    show(event);
     if (verdict.positive() && reply.positive()) return admit(attempt, reply);
     if (reply.positive()) reply = verdict;  // a listener can't let in whom the mechanism refuses
     if (verdict.positive()) {

@@ -322,8 +322,10 @@ void Server::reaped(int pid) {
     shared_->children.erase(child);
 }
 
-void Server::listen(std::type_index kind, std::function<void(Event&)> listener) {
-    shared_->pipeline.add(kind, std::move(listener));
+Pipeline& Server::pipeline() const { return shared_->pipeline; }
+
+std::uint64_t Server::listen(std::size_t kind, std::function<void(Event&)> listener) {
+    return shared_->pipeline.listen(kind, std::move(listener));
 }
 
 }  // namespace Net::SMTP

@@ -10,15 +10,16 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <typeindex>
 #include <vector>
 
 #include "Connection.hpp"
 #include "Options.hpp"
+#include "Plugin.hpp"
 
 namespace Net::SMTP {
 
 struct Event;
+class Pipeline;
 class Relay;
 
 // Listens from its construction on; the loop is yours, or run()'s. No thread is started, no signal handler set.
@@ -104,10 +105,13 @@ public:
     // Async-signal-safe, and callable from any thread, before run() too.
     void stop() noexcept;
 
-    // Calls `listener` on each event of the kind: server.on<Event::Rcpt>([](Event::Rcpt& e) { ... }). Any time.
+    // Who hears what happens: plugins and listeners. As good as the server lives.
+    Pipeline& pipeline() const;
+    // Calls `listener` on each event of the kind: server.on<Event::Rcpt>([](Event::Rcpt& e) { ... }). Any time. The
+    // number is for pipeline().off().
     template <class Kind, class Listener>
-    void on(Listener listener) {
-        listen(typeid(Kind), [listener](Event& e) { listener(static_cast<Kind&>(e)); });
+    std::uint64_t on(Listener listener) {
+        return listen(kind_of<Kind>(), [listener](Event& e) { listener(static_cast<Kind&>(e)); });
     }
 
 private:
@@ -125,7 +129,7 @@ private:
     void inherit(int fd);
     void free_sockets();
     Connection dress(int fd, const Socket&) const;
-    void listen(std::type_index kind, std::function<void(Event&)> listener);
+    std::uint64_t listen(std::size_t kind, std::function<void(Event&)> listener);
     Connection accept_within(int milliseconds);
     bool pause(int milliseconds);
     void serve(Connection, const Handler&);

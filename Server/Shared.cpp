@@ -60,7 +60,7 @@ bool Shared::stop_seen() {
 void Shared::trouble(Server::Client* client, const std::string& what) noexcept {
     try {
         Event::Trouble event(client, what);
-        pipeline.dispatch(typeid(Event::Trouble), event);
+        pipeline.send(event);
     } catch (...) {
     }
 }

@@ -52,6 +52,28 @@ Server::Client::Function Server::Client::function(Verb verb) {
     return row < std::size(functions) ? functions[row] : nullptr;
 }
 
+Server::Client::Answer Server::Client::command(std::string_view line) {
+    if (!heard<Event::Command>()) return execute(line);
+    std::string said(line);
+    Reply reply{0, "", ""};
+    Event::Command event(*this, said, reply);
+    show(event);
+    return reply.code == 0 ? execute(said) : answered(said, reply);
+}
+
+// The program's own answer. What comes behind a command comes also if it was refused.
+Server::Client::Answer Server::Client::answered(std::string_view line, const Reply& reply) {
+    const auto command = Command::parse(line);
+    if (command.verb == Verb::BDAT && phase_ != Phase::start) {
+        if (!reply.positive()) veto_ = reply;
+        auto answer = execute(line);
+        veto_.reset();
+        return answer;
+    }
+    if (reply.code == 221) return goodbye(reply, false), std::nullopt;
+    return reply;
+}
+
 Server::Client::Answer Server::Client::execute(std::string_view line) {
     if (line.empty()) return Reply{500, "5.5.2", "Empty command"};
     if (std::ranges::any_of(line, control) &&
@@ -79,7 +101,7 @@ Reply Server::Client::hello(std::string_view argument, Verb verb) {
     reply.text.reserve(o.hostname.size() + 128);
     reply.text = o.hostname;
     Event::Helo event(*this, name, offer, reply);
-    show(typeid(Event::Helo), event, reply);
+    show(event);
     if (!reply.positive()) return reply;
     if (lmtp_) offer.pipelining = offer.enhanced_status_codes = true;  // RFC 2033 5
 
@@ -139,7 +161,9 @@ Server::Client::Answer Server::Client::starttls(std::string_view argument) {
         // It was sent in the clear, by whomever (CVE-2011-0411): it must count neither now nor after the handshake.
         return goodbye({554, "5.5.1", "Nothing may follow STARTTLS before the handshake"}), std::nullopt;
     }
+    starting_tls_ = true;
     say({220, "2.0.0", "Ready to start TLS"});
+    starting_tls_ = false;
     if (!encrypt()) return std::nullopt;
     // RFC 3207 4.2: whatever was said before is forgotten.
     reset();
@@ -165,7 +189,7 @@ bool Server::Client::encrypt() {
     }
     Reply reply{220, "", "TLS is active"};
     Event::TLS event(*this, problem, reply);
-    show(typeid(Event::TLS), event, reply);
+    show(event);
     if (encrypted && reply.positive()) return true;
     if (encrypted) return goodbye(reply), false;
     ended_ = true;
@@ -193,7 +217,7 @@ Server::Client::Answer Server::Client::mail(std::string_view argument) {
     if (!content_) content_ = std::make_shared<Content>(shared_->memory);
     phase_ = Phase::mail;
     Event::Mail event(*this, *sender, reply);
-    show(typeid(Event::Mail), event, reply);
+    show(event);
     if (reply.positive()) FROM = std::move(*sender);
     else reset();
     return reply;
@@ -211,7 +235,7 @@ Server::Client::Answer Server::Client::rcpt(std::string_view argument) {
 
     recipient->id = ++recipients_;
     Event::Rcpt event(*this, *recipient, reply);
-    show(typeid(Event::Rcpt), event, reply);
+    show(event);
     if (!reply.positive()) return reply;
     if (lmtp_) named_.push_back(recipient->id = recipients_);  // a listener may have put another in its place
     TO.push_back(std::move(*recipient));
@@ -237,7 +261,7 @@ Reply Server::Client::may_begin_body() {
 bool Server::Client::start_body() {
     Reply reply{354, "", "End data with <CR><LF>.<CR><LF>"};
     Event::Data event(*this, reply);
-    show(typeid(Event::Data), event, reply);
+    show(event);
     content_->id.assign(id_).append("-").append(std::to_string(++mails_));
     body_ = std::make_unique<Body>(connection_, shared_->options, content_,
                                    std::move(sink_of_mail_ ? sink_of_mail_ : sink_), session_end());
@@ -285,11 +309,12 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
 
     // RFC 3030 2: whatever we think of it, the octets are not commands.
     if (phase_ != Phase::chunks) {
-        const auto refusal = !offer_.chunking ? not_implemented : may_begin_body();
+        const auto refusal = veto_ ? *veto_ : !offer_.chunking ? not_implemented : may_begin_body();
         if (!refusal.positive()) return waste(size, refusal);
         start_body();
         phase_ = Phase::chunks;
     }
+    if (veto_) body_->refuse(*veto_);
     const auto ending = body_->chunk(size, FROM.body == BodyType::binary_mime);
     if (ending != Body::Ending::read) return body_failed(ending, last);
     if (body_->refusal()) {
@@ -341,8 +366,25 @@ Server::Client::Answer Server::Client::end_body() {
     if (lmtp_) content_->custody.open(named_);
     else content_->custody.open(TO);
     MSG = Message(content_);
-    awaiting_ = complete_ = true;
+    awaiting_ = true;
+    complete_ = arrived();
     return std::nullopt;
+}
+
+bool Server::Client::arrived() {
+    if (!heard<Event::Arrived>()) return true;
+    Reply reply{250, "2.0.0", "OK"};
+    Event::Arrived event(*this, reply);
+    show(event);
+    if (!reply.positive()) {
+        content_->custody.reconsider();
+        give(reply);
+    } else if (content_->custody.forgotten() > 0) {
+        return true;
+    }
+    conclude();
+    reset();
+    return false;
 }
 
 Server::Client::Answer Server::Client::body_failed(BodyEnding ending, bool last) {
