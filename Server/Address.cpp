@@ -311,10 +311,11 @@ bool announces_utf8(std::string_view argument) {
 bool any_high(std::string_view text) { return std::ranges::any_of(text, high); }
 
 template <class Parse>
-bool all_parameters(std::vector<Parameter>& all, Reply& refusal, Parse parse) {
+bool all_parameters(std::vector<Parameter>& all, Reply& refusal, const std::vector<std::string>& own, Parse parse) {
     for (const auto& p : all) {
         const auto result = parse(p);
         if (result == Verdict::fine) continue;
+        if (result == Verdict::unknown && std::ranges::find(own, p.keyword) != own.end()) continue;
         refusal = result == Verdict::unknown ? Reply{555, "5.5.4", "Unknown parameter " + p.keyword}
                                              : Reply{501, "5.5.4", "Syntax error in parameter " + p.keyword};
         return false;
@@ -396,7 +397,7 @@ std::string Notify::str() const {
 }
 
 std::optional<Sender> parse_mail(std::string_view argument, const Extensions& offered, const Leniency& lenient,
-                                 Reply& refusal) {
+                                 Reply& refusal, const std::vector<std::string>& own) {
     Sender sender;
     sender.smtputf8 = offered.smtputf8 && announces_utf8(argument);
     if (any_high(argument) && !sender.smtputf8) return refusal = needs_smtputf8, std::nullopt;
@@ -408,13 +409,13 @@ std::optional<Sender> parse_mail(std::string_view argument, const Extensions& of
     // What looked like the parameter may have stood inside quotes.
     sender.smtputf8 &= std::ranges::find(sender.parameters, "SMTPUTF8", &Parameter::keyword) != sender.parameters.end();
     if (any_high(argument) && !sender.smtputf8) return refusal = needs_smtputf8, std::nullopt;
-    if (!all_parameters(sender.parameters, refusal, [&](auto& p) { return mail_parameter(p, offered, sender); }))
+    if (!all_parameters(sender.parameters, refusal, own, [&](auto& p) { return mail_parameter(p, offered, sender); }))
         return std::nullopt;
     return sender;
 }
 
 std::optional<Recipient> parse_rcpt(std::string_view argument, const Extensions& offered, bool utf8,
-                                    const Leniency& lenient, Reply& refusal) {
+                                    const Leniency& lenient, Reply& refusal, const std::vector<std::string>& own) {
     Recipient recipient;
     if (any_high(argument) && !utf8) return refusal = needs_smtputf8, std::nullopt;
     Scanner s{argument, utf8};
@@ -422,7 +423,7 @@ std::optional<Recipient> parse_rcpt(std::string_view argument, const Extensions&
     if (!path(s, Path::recipient, lenient, recipient, recipient.raw))
         return refusal = {501, "5.1.3", "Bad recipient address syntax"}, std::nullopt;
     if (!parameters(s, recipient.parameters)) return refusal = bad_parameters, std::nullopt;
-    if (!all_parameters(recipient.parameters, refusal,
+    if (!all_parameters(recipient.parameters, refusal, own,
                         [&](auto& p) { return rcpt_parameter(p, offered, utf8, recipient); }))
         return std::nullopt;
     return recipient;

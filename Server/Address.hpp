@@ -116,10 +116,11 @@ struct Extensions {
 
 // Read what follows "MAIL " and "RCPT ". The address or the refusal: 501 for syntax, 555 for an unknown parameter,
 // 553 5.6.7 for UTF-8 without SMTPUTF8. Nothing is kept of what was refused. `utf8` says whether the
-// transaction has SMTPUTF8.
-std::optional<Sender> parse_mail(std::string_view argument, const Extensions& offered, const Leniency&, Reply& refusal);
+// transaction has SMTPUTF8, `own` which further keywords there are, in capital letters; they are only kept.
+std::optional<Sender> parse_mail(std::string_view argument, const Extensions& offered, const Leniency&, Reply& refusal,
+                                 const std::vector<std::string>& own = {});
 std::optional<Recipient> parse_rcpt(std::string_view argument, const Extensions& offered, bool utf8, const Leniency&,
-                                    Reply& refusal);
+                                    Reply& refusal, const std::vector<std::string>& own = {});
 
 // xtext of RFC 3461 4. decode: nullopt when it is not xtext.
 std::optional<std::string> xtext_decode(std::string_view);

@@ -63,12 +63,21 @@ void Server::Client::begin() {
     offer_ = shared_->options.offer;
     began_ = Clock::now();
     owner_ = getpid();
+    if (shared_->options.reachable) {
+        mailbox_ = std::make_shared<Mailbox>();
+        connection_.wake_fd = mailbox_->fd();
+        shared_->mailboxes.add(id_, mailbox_);
+    }
     connection_.idle = give_back;
     connection_.idle_argument = this;
 }
 
 Server::Client::~Client() {
     if (getpid() != owner_) return;
+    if (mailbox_) {
+        mailbox_->close();
+        shared_->mailboxes.remove(id_);
+    }
     try {
         body_.reset();
         conclude();
@@ -174,6 +183,7 @@ bool Server::Client::greet() {
     static const std::string ours = "LMTP";
     const auto& word = lmtp_ && o.greeting == "ESMTP" ? ours : o.greeting;
     Reply greeting{220, "", word.empty() ? o.hostname : o.hostname + ' ' + word};
+    if (!o.handle_connects) greeting = {0, "", ""};
     if (connection_.slot && connection_.slot->over()) {
         greeting = {421, "4.7.0", o.hostname + " Too many connections"};
     } else if (!greeting_refusal_) {
@@ -182,6 +192,7 @@ bool Server::Client::greet() {
     }
     if (greeting_refusal_) greeting = *greeting_refusal_;
     greeted_ = true;
+    if (greeting.code == 0) return true;
     if (greeting.code == 220) return say(greeting), true;
     goodbye(greeting);
     return false;
@@ -220,6 +231,8 @@ void Server::Client::converse() {
     using Got = Connection::Got;
     const auto& o = shared_->options;
     while (!ended_ && !complete_) {
+        if (mailbox_) deliver();
+        if (ended_) return;
         std::string_view line;
         const bool idle = phase_ == Phase::start || phase_ == Phase::ready;
         const auto got =
@@ -231,21 +244,31 @@ void Server::Client::converse() {
                 return;
             case Got::timeout: return goodbye({421, "4.4.2", o.hostname + " Timeout, closing connection"});
             case Got::stopped: return goodbye({421, "4.3.2", o.hostname + " Service shutting down"});
+            case Got::woken: continue;
             case Got::data:
             case Got::too_long: break;
         }
         if (o.max_commands > 0 && ++commands_ > o.max_commands)
             return goodbye({421, "4.7.0", o.hostname + " Too many commands"});
 
-        const auto reply =
-            got == Got::too_long || too_long(line) ? Reply{500, "5.5.2", "Line too long"} : command(line);
-        if (!reply) continue;
-        const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
-        if (error && o.max_errors > 0 && ++errors_ > o.max_errors)
-            return goodbye({421, "4.7.0", o.hostname + " Too many errors"});
-        if (hang_up_ || reply->code == 421) return goodbye(*reply);  // RFC 5321 3.8: 421 says that we close
-        say(*reply);
+        answer_command(got == Got::too_long || too_long(line) ? Reply{500, "5.5.2", "Line too long"} : command(line));
+        if (own_sink_ && !ended_) answer_command(own_text());
     }
+}
+
+void Server::Client::deliver() {
+    for (const auto& reply : mailbox_->take())
+        if (!ended_) answer_command(reply);
+}
+
+void Server::Client::answer_command(const Answer& reply) {
+    if (!reply) return;
+    const auto& o = shared_->options;
+    const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
+    if (error && o.max_errors > 0 && ++errors_ > o.max_errors)
+        return goodbye({421, "4.7.0", o.hostname + " Too many errors"});
+    if (hang_up_ || reply->code == 421) return goodbye(*reply);  // RFC 5321 3.8: 421 says that we close
+    say(*reply);
 }
 
 // Forgets the transaction, not the session (RFC 5321 4.1.1.5).
@@ -265,6 +288,24 @@ void Server::Client::reset() {
 
 void Server::Client::into(std::shared_ptr<Sink> sink) {
     (phase_ == Phase::mail ? sink_of_mail_ : sink_) = std::move(sink);
+}
+
+void Server::Client::data_mode(std::shared_ptr<Sink> sink) { own_sink_ = std::move(sink); }
+
+void Server::Client::data_mode(int fd, bool sync) {
+    struct Synced : Sink {
+        Synced(std::shared_ptr<Sink> s, int f) : sink(std::move(s)), fd(f) {}
+        void write(std::string_view octets) override { sink->write(octets); }
+        void end(bool complete) override {
+            if (complete && fsync(fd) != 0) throw std::system_error(errno, std::generic_category(), "fsync");
+            sink->end(complete);
+        }
+        std::shared_ptr<Sink> sink;
+        int fd;
+    };
+    auto sink = make_sink(fd);
+    if (sync) sink = std::make_shared<Synced>(std::move(sink), fd);
+    data_mode(std::move(sink));
 }
 
 std::any& Server::Client::baggage() {

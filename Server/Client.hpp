@@ -21,6 +21,7 @@
 namespace Net::SMTP {
 
 class Body;
+class Mailbox;
 enum class BodyEnding;
 
 // The dialogue with one client (RFC 821, 2821, 5321; by Options::protocol also LMTP, RFC 2033). Nothing is written
@@ -73,6 +74,12 @@ public:
     void into(std::function<void(std::string_view)> write) { into(make_sink(std::move(write))); }
     void into(int fd) { into(make_sink(fd)); }
 
+    // For a listener that answers commands itself (Event::Command): when its reply has been said, what comes is a text,
+    // up to the line with the dot, and then Event::Text. It goes to a sink or a descriptor, if there is one, else to
+    // MSG. With `sync` the descriptor's file is on disk (fsync) before that.
+    void data_mode(std::shared_ptr<Sink> sink = nullptr);
+    void data_mode(int fd, bool sync = false);
+
     const Endpoint& peer() const { return connection_.peer(); }
     const Endpoint& local() const { return connection_.local(); }
     const std::string& helo() const { return helo_; }  // "" before HELO, EHLO or LHLO
@@ -112,6 +119,9 @@ private:
     void converse();
     void give_up() noexcept;
     Answer command(std::string_view line);
+    void answer_command(const Answer&);
+    // Says what others want us to say.
+    void deliver();
     Answer answered(std::string_view line, const Reply&);
     Answer execute(std::string_view line);
     Answer helo(std::string_view), ehlo(std::string_view), lhlo(std::string_view), mail(std::string_view),
@@ -145,6 +155,8 @@ private:
     Reply may_begin_body();
     bool start_body();
     Answer end_body();
+    // The text that data_mode() asked for; what is said about it.
+    Answer own_text();
     // Whether the message is still the program's to decide on.
     bool arrived();
     Answer waste(std::uint64_t size, const Reply& refusal);
@@ -186,6 +198,7 @@ private:
     std::string id_, helo_, user_, mechanism_;
     bool lmtp_ = false, esmtp_ = false, statuses_ = true;
     Pipeline::View view_;
+    std::shared_ptr<Mailbox> mailbox_;  // null: nobody may have us say something
     Extensions offer_;
     Phase phase_ = Phase::start;
     std::shared_ptr<const Trace> trace_;
@@ -193,6 +206,7 @@ private:
     std::unique_ptr<Body> body_;
     std::shared_ptr<Sink> sink_;          // for the next message
     std::shared_ptr<Sink> sink_of_mail_;  // for this one, chosen between MAIL and its body; goes with the transaction
+    std::optional<std::shared_ptr<Sink>> own_sink_;  // data_mode() was called
     std::optional<Reply> greeting_refusal_;
     std::optional<Reply> veto_;  // of a BDAT
 

@@ -112,6 +112,7 @@ Connection& Connection::operator=(Connection&& other) noexcept {
     out_ = std::move(other.out_);
     layer_ = std::move(other.layer_);
     implicit_tls = other.implicit_tls;
+    wake_fd = std::exchange(other.wake_fd, -1);
     peer_ = std::move(other.peer_);
     local_ = std::move(other.local_);
     shared = std::move(other.shared);
@@ -161,11 +162,14 @@ Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
             return poll(&in, 1, 0) > 0 ? Got::data : Got::stopped;
         }
         const auto end = stop ? std::min(deadline, shared->drained()) : deadline;
-        pollfd fds[2] = {{in_, POLLIN, 0}, {shared && !stop ? shared->stop_fd : -1, POLLIN, 0}};
-        const int n = poll(fds, 2, milliseconds_until(end));
+        pollfd fds[3] = {{in_, POLLIN, 0},
+                         {shared && !stop ? shared->stop_fd : -1, POLLIN, 0},
+                         {heed_stop ? wake_fd : -1, POLLIN, 0}};
+        const int n = poll(fds, 3, milliseconds_until(end));
         if (n < 0 && errno != EINTR) return Got::end;
         if (n > 0 && fds[0].revents) return Got::data;
-        if (n > 0 && shared) shared->stopping = true;
+        if (n > 0 && fds[2].revents) return Got::woken;
+        if (n > 0 && fds[1].revents && shared) shared->stopping = true;
         if (n == 0 && Clock::now() >= end) return end == deadline ? Got::timeout : Got::end;
     }
 }
@@ -206,7 +210,8 @@ Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t&
         const bool stop = stopping();
         if (stop && now >= shared->drained()) return Got::end;
         if (tried && layer_ && now >= deadline) return Got::timeout;  // records may come for ever, and say nothing
-        const bool wait_inside = blocking_ && !silent && !(stop && heed_stop) && deadline - now > slice;
+        const bool heed_wake = heed_stop && wake_fd >= 0;
+        const bool wait_inside = blocking_ && !silent && !heed_wake && !(stop && heed_stop) && deadline - now > slice;
         if (!wait_inside && !first) {
             const auto ready = poll_input(deadline, heed_stop);
             if (ready != Got::data) return ready;

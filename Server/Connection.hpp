@@ -46,6 +46,7 @@ public:
         end,       // the peer has closed or vanished; nothing more will come
         timeout,   // the deadline has passed
         stopped,   // the server is to end; only where `idle`
+        woken,     // `wake_fd` can be read; only where `idle`
         too_long,  // read_line: the line was longer than the limit; it has been read to its end and thrown away
     };
 
@@ -139,6 +140,8 @@ public:
     // What a server gives its connections; empty for a descriptor of your own.
     std::shared_ptr<Shared> shared;
     std::unique_ptr<Slot> slot;
+    // Of somebody who may want an idle session to wake up: readable then. -1: nobody.
+    int wake_fd = -1;
     // TLS comes before the greeting (RFC 8314).
     bool implicit_tls = false;
     // Called once when nothing has come for a second: whoever holds memory gives it back.

@@ -39,6 +39,7 @@ struct Event {
     struct Mail;
     struct Rcpt;
     struct Data;
+    struct Text;
     struct Arrived;
     struct Response;
     struct Disconnect;
@@ -116,6 +117,12 @@ struct Event::Rcpt : Event::Asking {
 
 // The body is about to come, by DATA or the first BDAT: the last moment for client.into().
 struct Event::Data : Event::Asking {
+    using Asking::Asking;
+};
+
+// The text that client.data_mode() asked for has ended: it is in client.MSG, or in the sink that was given. `reply` is
+// 250, or what was wrong: too large, 452 4.3.1 because it could not be written. It comes also then.
+struct Event::Text : Event::Asking {
     using Asking::Asking;
 };
 

@@ -12,6 +12,17 @@ void Options::check() const {
     };
     if (hostname.size() > 255 || !clean(hostname) || hostname.find(' ') != hostname.npos) bad("hostname: " + hostname);
     if (!clean(greeting) || greeting.size() > 200) bad("greeting holds a control character or is over 200 octets");
+    const auto word = [](const std::string& text) {
+        return !text.empty() && text.size() <= 60 && std::ranges::all_of(text, [](char c) {
+            return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-';
+        });
+    };
+    for (const auto* words : {&own.verbs, &own.mail_parameters, &own.rcpt_parameters})
+        for (const auto& w : *words)
+            if (!word(w)) bad("own: not capital letters, digits and '-': " + w);
+    for (const auto& keyword : own.keywords)
+        if (!word(keyword.substr(0, keyword.find(' '))) || !clean(keyword) || keyword.size() > 400)
+            bad("own: no line of EHLO: " + keyword);
     if (max_command_line > 1 << 20) bad("max_command_line is over 1 MiB");
     if (spool_dir.empty()) bad("spool_dir is empty");
     if (offer.binary_mime && !offer.chunking) bad("offer.binary_mime needs offer.chunking (RFC 3030)");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "Address.hpp"
 #include "Auth.hpp"
@@ -25,6 +26,14 @@ enum class Protocol { smtp, lmtp };
 
 // Where AUTH is offered though nothing is encrypted. Passwords are read by whoever can listen.
 enum class ClearAuth { never, loopback, everywhere };
+
+// What a program adds to the protocol: it answers in its listeners, here it is only announced.
+struct Additions {
+    std::vector<std::string> verbs{};            // in HELP; see Event::Command
+    std::vector<std::string> keywords{};         // further lines of EHLO: "XCOLOUR RED GREEN"
+    std::vector<std::string> mail_parameters{};  // by name, in capital letters: kept in FROM.parameters, not 555
+    std::vector<std::string> rcpt_parameters{};  // the same of TO
+};
 
 struct Options {
     using seconds = std::chrono::seconds;
@@ -64,6 +73,15 @@ struct Options {
     static Options submission(std::shared_ptr<TLSAcceptor> tls, std::shared_ptr<Authenticator> auth);
 
     Extensions offer{};
+    Additions own{};
+    // False: the server itself does nothing about a command but QUIT; what no listener to Event::Command answers is
+    // 502.
+    bool simple = true;
+    // Server::send_to_client() can be used. It costs each session a descriptor, and a system call for each command.
+    bool reachable = false;
+    // False: the server says no greeting of its own, but what a listener to Event::Connect makes of `reply`, if
+    // anything.
+    bool handle_connects = true;
     Leniency lenient{};
     BareLineEnds bare_line_ends = BareLineEnds::reject;
 

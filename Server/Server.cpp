@@ -322,6 +322,12 @@ void Server::reaped(int pid) {
     shared_->children.erase(child);
 }
 
+bool Server::send_to_client(const std::string& id, Reply reply) const {
+    const auto mailbox = shared_->mailboxes.find(id);
+    const bool sensible = !reply.text.empty() && reply.code >= 200 && reply.code <= 599;
+    return mailbox && sensible && mailbox->put(std::move(reply));
+}
+
 Pipeline& Server::pipeline() const { return shared_->pipeline; }
 
 std::uint64_t Server::listen(std::size_t kind, std::function<void(Event&)> listener) {

@@ -105,6 +105,11 @@ public:
     // Async-signal-safe, and callable from any thread, before run() too.
     void stop() noexcept;
 
+    // Has the session of that id say a reply, as soon as it is between two commands; a 421 ends it. Any thread. False:
+    // there is no such session, or not with Options::reachable; the reply has no text or a code other than 200 to 599;
+    // or 16 others are waiting there already.
+    bool send_to_client(const std::string& id, Reply reply) const;
+
     // Who hears what happens: plugins and listeners. As good as the server lives.
     Pipeline& pipeline() const;
     // Calls `listener` on each event of the kind: server.on<Event::Rcpt>([](Event::Rcpt& e) { ... }). Any time. The

@@ -14,6 +14,7 @@
 
 #include "AuthFailures.hpp"
 #include "Connection.hpp"
+#include "Mailbox.hpp"
 #include "Memory.hpp"
 #include "Options.hpp"
 #include "Pipeline.hpp"
@@ -32,6 +33,7 @@ struct Shared {
     Pipeline pipeline;
     const std::shared_ptr<Budget> memory;
     AuthFailures auth_failures;
+    Mailboxes mailboxes;  // with Options::reachable
 
     // stop(): idle sessions say 421, the others end their mail first, but wait for nothing after drained(). The
     // descriptor is readable for good then; it is all that a forked child sees.

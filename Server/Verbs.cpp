@@ -53,12 +53,16 @@ Server::Client::Function Server::Client::function(Verb verb) {
 }
 
 Server::Client::Answer Server::Client::command(std::string_view line) {
-    if (!heard<Event::Command>()) return execute(line);
+    const auto ours = [this](std::string_view said) -> Answer {
+        const bool own = shared_->options.simple || Command::parse(said).verb == Verb::QUIT;
+        return own ? execute(said) : not_implemented;
+    };
+    if (!heard<Event::Command>()) return ours(line);
     std::string said(line);
     Reply reply{0, "", ""};
     Event::Command event(*this, said, reply);
     show(event);
-    return reply.code == 0 ? execute(said) : answered(said, reply);
+    return reply.code == 0 ? ours(said) : answered(said, reply);
 }
 
 // The program's own answer. What comes behind a command comes also if it was refused.
@@ -69,6 +73,11 @@ Server::Client::Answer Server::Client::answered(std::string_view line, const Rep
         auto answer = execute(line);
         veto_.reset();
         return answer;
+    }
+    if (reply.code >= 400) own_sink_.reset();
+    if (reply.code == 354 && !own_sink_) {  // the text would be run as commands
+        trouble("354, but no data_mode()");
+        return Reply{451, "4.3.0", "Local error in processing"};
     }
     if (reply.code == 221) return goodbye(reply, false), std::nullopt;
     return reply;
@@ -131,6 +140,7 @@ Reply Server::Client::hello(std::string_view argument, Verb verb) {
         reply.text += "\nAUTH";
         for (const auto& mechanism : mechanisms) reply.text += ' ' + mechanism;
     }
+    for (const auto& keyword : o.own.keywords) add(true, keyword);
     add(true, "HELP");
     return reply;
 }
@@ -205,7 +215,7 @@ Server::Client::Answer Server::Client::mail(std::string_view argument) {
     if (phase_ != Phase::ready) return Reply{503, "5.5.1", "Sender already given"};
     if (o.require_auth && user_.empty()) return auth_first;
     Reply reply{250, "2.1.0", "Sender OK"};
-    auto sender = parse_mail(argument, offer_, o.lenient, reply);
+    auto sender = parse_mail(argument, offer_, o.lenient, reply, o.own.mail_parameters);
     if (!sender) return reply;
     if (o.qualified && !qualified(*sender)) return Reply{554, "5.1.8", "Sender's domain is not fully qualified"};
     if (o.max_message_size > 0 && sender->size && *sender->size > o.max_message_size)
@@ -228,7 +238,7 @@ Server::Client::Answer Server::Client::rcpt(std::string_view argument) {
     if (phase_ == Phase::chunks) return is_chunked;
     if (phase_ != Phase::mail) return mail_first;
     Reply reply{250, "2.1.5", "Recipient OK"};
-    auto recipient = parse_rcpt(argument, offer_, FROM.smtputf8, o.lenient, reply);
+    auto recipient = parse_rcpt(argument, offer_, FROM.smtputf8, o.lenient, reply, o.own.rcpt_parameters);
     if (!recipient) return reply;
     if (o.qualified && !qualified(*recipient)) return Reply{554, "5.1.2", "Recipient's domain is not fully qualified"};
     if (o.max_recipients > 0 && recipients() >= o.max_recipients) return Reply{452, "4.5.3", "Too many recipients"};
@@ -404,6 +414,26 @@ Server::Client::Answer Server::Client::body_failed(BodyEnding ending, bool last)
     return std::nullopt;
 }
 
+Server::Client::Answer Server::Client::own_text() {
+    const auto sink = *std::exchange(own_sink_, std::nullopt);
+    if (!content_) content_ = std::make_shared<Content>(shared_->memory);
+    content_->id.assign(id_).append("-").append(std::to_string(++mails_));
+    body_ = std::make_unique<Body>(connection_, shared_->options, content_, sink, session_end());
+    if (!body_->ready()) body_->refuse({452, "4.3.1", "Insufficient system storage"});
+    if (const auto ending = body_->text(); ending != Body::Ending::read) return body_failed(ending, true);
+    const bool whole = body_->complete();
+    if (!body_->trouble().empty()) trouble(body_->trouble());
+    Reply reply = whole ? Reply{250, "2.0.0", "OK"} : *body_->refusal();
+    hang_up_ |= body_->hangs_up();
+    body_.reset();
+    content_->received_at = std::time(nullptr);
+    if (whole) MSG = Message(content_);
+    Event::Text event(*this, reply);
+    show(event);
+    reset();
+    return reply;
+}
+
 // ---- the rest ----
 
 Server::Client::Answer Server::Client::noop(std::string_view) { return Reply{250, "2.0.0", "OK"}; }
@@ -426,6 +456,7 @@ Server::Client::Answer Server::Client::help(std::string_view) {
     std::string text = "Commands:";
     for (int v = 0; v < int(Verb::SEND); ++v)
         if (served(Verb(v))) text += ' ' + std::string(name(Verb(v)));
+    for (const auto& verb : shared_->options.own.verbs) text += ' ' + verb;
     return Reply{214, "2.0.0", text};
 }
 

@@ -81,7 +81,7 @@ TEST_CASE_TEMPLATE("no hook can put more than one reply on the wire", Kind, Even
     }
 }
 
-TEST_CASE("listeners are called in the order they came, and a throw ends the round") {
+TEST_CASE("listeners are called in the order they came, and each may have the last word") {
     std::vector<int> calls;
     Setup setup;
     setup.listeners = [&](Server& s) {
@@ -94,13 +94,16 @@ TEST_CASE("listeners are called in the order they came, and a throw ends the rou
             CHECK(e.reply.text == "first");
             throw Reject({551, "5.1.6", "second"});
         });
-        s.on<Event::Rcpt>([&](Event::Rcpt&) { calls.push_back(3); });
+        s.on<Event::Rcpt>([&](Event::Rcpt& e) {
+            calls.push_back(3);
+            CHECK(e.reply.text == "second");
+        });
     };
     dialogue(
         "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 551 5.1.6 second\nC: QUIT\nS: "
         "221",
         setup);
-    CHECK(calls == std::vector{1, 2});
+    CHECK(calls == std::vector{1, 2, 3});
 }
 
 TEST_CASE("hooks see what was parsed, and may change it") {

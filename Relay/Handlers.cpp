@@ -1,0 +1,178 @@
+#include "Handlers.hpp"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "../Server/Client.hpp"
+#include "../Server/Content.hpp"
+#include "../Server/Shared.hpp"
+#include "Plan.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+using Recipients = std::vector<Recipient>;
+using Pattern = std::unique_ptr<const RE2>;
+
+const Reply failed{451, "4.3.0", "Local error in processing"};
+
+Pattern compiled(const std::string& text) {
+    if (text.empty()) throw std::invalid_argument("no pattern");
+    if (text.size() > Handlers::max_pattern) throw std::invalid_argument("the pattern is too long");
+    RE2::Options options;
+    options.set_max_mem(std::int64_t{Handlers::max_memory});
+    options.set_never_capture(true);
+    options.set_log_errors(false);  // standard error is the program's
+    auto pattern = std::make_unique<RE2>(text, options);
+    if (!pattern->ok()) throw std::invalid_argument(pattern->error());
+    return pattern;
+}
+
+bool matches(const RE2& pattern, const std::string& text) {
+    return pattern.Match(text, 0, text.size(), RE2::UNANCHORED, nullptr, 0);
+}
+
+void check(const Handlers::Function& take) {
+    if (!take) throw std::invalid_argument("no function");
+}
+void check(const std::shared_ptr<Target>& take) {
+    if (!take) throw std::invalid_argument("no target");
+}
+// A Relay for nobody looks at its options, and no further. A target would be asked.
+void check(const Relay::Options& take) {
+    if (!take.target) Relay(Sender(""), {}, Message(), take);
+}
+
+// By the session's own account, whatever the program has made of MSG. False: that is no answer.
+bool settle(Server::Client& client, const Recipient& to, const Reply& reply) {
+    const bool refusal = reply.temporary() || reply.permanent();
+    if (reply.positive() && reply.code < 300) client.accept(to, reply);
+    else client.reject(to, refusal ? reply : failed);
+    return refusal || reply.code / 100 == 2;
+}
+
+void settle_all(Server::Client& client, const Recipients& to, const Reply& reply) {
+    bool answer = true;
+    for (const auto& r : to) answer &= settle(client, r, reply);
+    if (!answer) throw std::runtime_error("no answer: " + reply.str());
+}
+
+void take(const Handlers::Function& function, Server::Client& client, const Recipients& to) {
+    settle_all(client, to, function(client, to));
+}
+void take(const Relay::Options& options, Server::Client& client, const Recipients& to) {
+    const Relay relay(client.FROM, to, client.MSG, options);
+    if (client.MSG.custody().attached()) return;
+    // A message of the program's own in place of the one that came: nobody has heard what became of it.
+    for (const auto& r : relay.results()) settle(client, r.recipient, passed_on(r.reply));
+}
+void take(const std::shared_ptr<Target>& target, Server::Client& client, const Recipients& to) {
+    take(Relay::Options{.target = target}, client, to);
+}
+
+// What went wrong, for the program; "" if nothing did.
+std::string guarded(const Handlers::Handler& handler, Server::Client& client, const Recipients& to) {
+    std::string what;
+    try {
+        std::visit([&](const auto& how) { take(how, client, to); }, handler.take);
+        return what;
+    } catch (const Reject& r) {
+        settle_all(client, to, r.reply());
+        return what;
+    } catch (const std::exception& e) {
+        what = e.what();
+    } catch (...) {
+        what = "it threw an exception of an unknown type";
+    }
+    settle_all(client, to, failed);
+    return "handler for " + handler.pattern + ": " + what;
+}
+
+}  // namespace
+
+struct Handlers::List {
+    std::vector<Handler> handlers{};
+    std::vector<Pattern> patterns{};
+
+    std::optional<std::size_t> find(const Address& recipient) const {
+        const auto text = recipient.str();
+        const auto found = std::ranges::find_if(patterns, [&](const Pattern& p) { return matches(*p, text); });
+        if (found == patterns.end()) return std::nullopt;
+        return std::size_t(found - patterns.begin());
+    }
+};
+
+Handlers::Handlers() : Handlers(Options()) {}
+
+Handlers::Handlers(const Options& options) : list_(std::make_shared<const List>()) {
+    if (options.one_handler) on<Event::Rcpt>([this](Event::Rcpt& e) { name(e); });
+    on<Event::Arrived>([this](Event::Arrived& e) { hand_out(e); });
+}
+
+Handlers::~Handlers() = default;
+
+void Handlers::set(std::vector<Handler> handlers) {
+    if (handlers.size() > max_handlers) throw std::invalid_argument("more than 1000 handlers");
+    List list;
+    for (const auto& handler : handlers) try {
+            list.patterns.push_back(compiled(handler.pattern));
+            std::visit([](const auto& how) { check(how); }, handler.take);
+        } catch (const std::invalid_argument& e) {
+            throw std::invalid_argument("handlers[" + std::to_string(&handler - handlers.data()) + "]: " + e.what());
+        }
+    list.handlers = std::move(handlers);
+    std::shared_ptr<const List> next = std::make_shared<List>(std::move(list));
+    const std::lock_guard lock(mutex_);
+    list_.swap(next);
+}
+
+std::shared_ptr<const Handlers::List> Handlers::now() const {
+    const std::lock_guard lock(mutex_);
+    return list_;
+}
+
+std::vector<Handlers::Handler> Handlers::get() const { return now()->handlers; }
+
+std::optional<std::size_t> Handlers::find(const Address& recipient) const { return now()->find(recipient); }
+
+void Handlers::name(Event::Rcpt& e) const {
+    const auto& to = e.client.TO;
+    if (!e.reply.positive() || to.empty() || e.client.options().protocol == Protocol::lmtp) return;
+    const auto list = now();
+    if (list->find(to.front()) != list->find(e.recipient)) e.reply = {452, "4.5.3", "One destination a transaction"};
+}
+
+void Handlers::hand_out(Event::Arrived& e) const {
+    if (!e.reply.positive()) return;
+    const auto list = now();
+    auto& client = e.client;
+    std::vector<Recipients> shares(list->handlers.size());
+    Recipients rest;
+    for (const auto& r : client.TO) {
+        const auto whose = list->find(r);
+        (whose ? shares[*whose] : rest).push_back(r);
+    }
+    client.TO = std::move(rest);
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+        if (shares[i].empty()) continue;
+        const auto trouble = guarded(list->handlers[i], client, shares[i]);
+        if (!trouble.empty()) tell(client, trouble);
+    }
+}
+
+// Of a message of the program's own nobody knows the server.
+void Handlers::tell(Server::Client& client, const std::string& what) const noexcept try {
+    const auto content = client.MSG.content();
+    if (!content || !content->shared) return;
+    const auto& pipeline = content->shared->pipeline;
+    Event::Trouble trouble(&client, what, pipeline.name_of(*this));
+    pipeline.send(trouble);
+} catch (const std::exception&) {
+    // Nothing but a lack of memory gets here; the recipients have their answer.
+}
+
+}  // namespace Net::SMTP
