@@ -185,6 +185,7 @@ void ScriptedServer::State::Talk::run() {
 }
 
 void ScriptedServer::State::Talk::conclude(End end) {
+    wire_.half_close();  // who waits for the end is to find it at the other end too
     std::lock_guard lock(state_.mutex);
     auto& known = session_.heard.end;
     if (known == End::open) known = quit_ ? End::quit : end;
