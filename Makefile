@@ -32,13 +32,16 @@ name    := net-smtp-server
 # A program pays only for what it uses. The core needs OpenSSL, and only where a program encrypts; what needs more is a
 # library of its own: its sources, what they need, and which headers a source that is to be linked with it names.
 core_needs := -lssl -lcrypto
-extras     := dns sasl
+extras     := dns sasl handlers
 dns_sources  := $(wildcard Server/Unbound*.cpp Server/DomainName.cpp)
 dns_needs    := -lunbound -lidn2
 dns_headers  := Server/UnboundResolver\.hpp
 sasl_sources := $(wildcard Server/Sasl*.cpp Server/Gsasl*.cpp Server/AuthFile*.cpp Relay/Sasl*.cpp)
 sasl_needs   := -lgsasl -lcrypto
 sasl_headers := Server/Sasl[A-Za-z]*\.hpp\|Server/AuthFile\.hpp\|Relay/SaslLogin\.hpp\|"security\.hpp"\|"next_hop\.hpp"
+handlers_sources := Relay/Handlers.cpp
+handlers_needs   := -lre2
+handlers_headers := Relay/Handlers\.hpp
 
 sources  := $(filter-out $(foreach x,$(extras),$($(x)_sources)),$(wildcard Server/*.cpp Server/Plugins/*.cpp Relay/*.cpp))
 objects  := $(sources:%.cpp=$(B)/o/%.o)
@@ -193,6 +196,10 @@ install: $(libraries)
 	  'Description: SASL mechanisms for $(name), by libgsasl' 'Version: $(VERSION)' \
 	  'Requires: $(name)' 'Libs: -L$${libdir} -l$(name)-sasl' 'Libs.private: $(sasl_needs)' \
 	  > $(lib)/pkgconfig/$(name)-sasl.pc
+	printf '%s\n' 'libdir=$(LIBDIR)' '' 'Name: $(name)-handlers' \
+	  'Description: handlers by recipient patterns for $(name), by RE2' 'Version: $(VERSION)' \
+	  'Requires: $(name)' 'Libs: -L$${libdir} -l$(name)-handlers' 'Libs.private: $(handlers_needs)' \
+	  > $(lib)/pkgconfig/$(name)-handlers.pc
 	printf '%s\n' 'libdir=$(LIBDIR)' '' 'Name: $(name)-test' \
 	  'Description: servers, a client and a DNS to test programs with' 'Version: $(VERSION)' \
 	  'Requires: $(name)' 'Libs: -L$${libdir} -l$(name)-test -lcrypto' \

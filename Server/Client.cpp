@@ -158,6 +158,7 @@ void Server::Client::goodbye(const Reply& reply, bool politely) {
 void Server::Client::trouble(const std::string& what) { shared_->trouble(this, what); }
 
 const Pipeline& Server::Client::shared_pipeline() const { return shared_->pipeline; }
+Pipeline& Server::Client::pipeline() const { return shared_->pipeline; }
 
 // ---- the way of a session ----
 
@@ -192,7 +193,7 @@ bool Server::Client::greet() {
     }
     if (greeting_refusal_) greeting = *greeting_refusal_;
     greeted_ = true;
-    if (greeting.code == 0) return true;
+    if (greeting.code == 0 && !o.handle_connects) return true;
     if (greeting.code == 220) return say(greeting), true;
     goodbye(greeting);
     return false;
@@ -392,6 +393,14 @@ void Server::Client::conclude() {
     const bool mixed = !lmtp_ && custody.mixed();
     const auto forgotten = custody.forgotten();
     content_->sender_present = nullptr;
+    if (heard<Event::Answered>()) {
+        std::vector<Reply> verdicts;
+        for (std::size_t n = 0; n + 1 < named_.size(); ++n) verdicts.push_back(custody.verdict(n));
+        verdicts.push_back(verdict);
+        const Message message(content_);
+        Event::Answered event(*this, message, verdicts);
+        show(event);
+    }
     for (std::size_t n = 0; n + 1 < named_.size(); ++n) say_one(custody.verdict(n));  // RFC 2033 4.2
     if (hang_up_ || verdict.code == 421) goodbye(verdict);
     else say(verdict);

@@ -86,6 +86,8 @@ public:
     bool esmtp() const { return esmtp_; }              // EHLO or LHLO was said
     const Extensions& offered() const { return offer_; }
     const Options& options() const;
+    // The server's, Server::pipeline(); of its own if it comes from none.
+    Pipeline& pipeline() const;
     // What encrypts the connection; null in the clear.
     const TLS* tls() const { return connection_.tls(); }
     // Who has authenticated, and by which mechanism; "" before that.

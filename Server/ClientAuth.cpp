@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "Base64.hpp"
 #include "Client.hpp"
@@ -229,8 +230,11 @@ bool Server::Client::challenge(Attempt& attempt, std::string_view data) {
 
     connection_.out().append("334 ").append(base64_encode(data)).append("\r\n");
     std::string_view line;
+    const int wake =
+        std::exchange(connection_.wake_fd, -1);  // others' replies do not belong between challenge and response
     const auto got =
         connection_.read_line(line, longest_response + 2, deadline(o.command_timeout), o.lenient.lf_commands, true);
+    connection_.wake_fd = wake;
     attempt.heard = Clock::now();
     attempt.given = true;
     if (got == Got::data) attempt.respond(line);
@@ -243,7 +247,8 @@ bool Server::Client::challenge(Attempt& attempt, std::string_view data) {
             attempt.guess = false;
             return refuse({421, "4.3.2", o.hostname + " Service shutting down"}, "the server stops");
         case Got::too_long: return refuse(line_too_long, "a response that is too long");
-        case Got::data: break;
+        case Got::data:
+        case Got::woken: break;
     }
     if (cancelled) return refuse({501, "5.7.0", "Authentication cancelled"}, "cancelled");
     return attempt.refusal.positive() || refuse(attempt.refusal, "not decodable");

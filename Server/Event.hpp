@@ -41,6 +41,7 @@ struct Event {
     struct Data;
     struct Text;
     struct Arrived;
+    struct Answered;
     struct Response;
     struct Disconnect;
 
@@ -131,6 +132,16 @@ struct Event::Text : Event::Asking {
 // everybody has a taker then, or was refused, that is the answer, and process() goes on to the next one.
 struct Event::Arrived : Event::Asking {
     using Asking::Asking;
+};
+
+// What has become of a message that had arrived, whoever decided on it; nothing can change it now. `verdicts` are what
+// the sender is told, one, or by LMTP one for each RCPT that was answered 2xx, in their order: the next Responses.
+// `message` is as it arrived. A text that was refused before it was all here has no Arrived, and no Answered.
+struct Event::Answered : Event::OfSession {
+    Answered(Server::Client& c, const Message& m, const std::vector<Reply>& v)
+        : OfSession(c), message(m), verdicts(v) {}
+    const Message& message;
+    const std::vector<Reply>& verdicts;
 };
 
 // A reply is about to go to the client: the greeting, the answer to any command or text. Its text may be changed, and
