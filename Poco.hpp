@@ -1,10 +1,15 @@
-// Poco -- a session on a Poco socket. The only header here that needs Poco; include it if you want it.
+// Poco -- a session on a Poco socket, and lines for a Poco logger. The only header here that needs Poco; include it if you want it.
 #pragma once
 
+#include <Poco/Logger.h>
+#include <Poco/Message.h>
 #include <Poco/Net/StreamSocket.h>
 #include <fcntl.h>
 
 #include <cerrno>
+#include <functional>
+#include <string>
+#include <string_view>
 #include <system_error>
 
 #include "Server/Connection.hpp"
@@ -18,6 +23,15 @@ inline Connection connection(const Poco::Net::StreamSocket& socket) {
     const int fd = fcntl(socket.impl()->sockfd(), F_DUPFD_CLOEXEC, 0);
     if (fd < 0) throw std::system_error(errno, std::generic_category(), "connection of a Poco socket");
     return Connection(fd);
+}
+
+// For a SessionLog or Transcript: each line is a message of that logger, as it is (no format string). The logger must be
+// there as long as whoever writes; its channels must bear several threads at once, as Poco's own do.
+inline std::function<void(std::string_view line)> lines_to(
+    Poco::Logger& logger, Poco::Message::Priority priority = Poco::Message::PRIO_INFORMATION) {
+    return [&logger, priority](std::string_view line) {
+        if (logger.is(priority)) logger.log(Poco::Message(logger.name(), std::string(line), priority));
+    };
 }
 
 }  // namespace Net::SMTP

@@ -47,49 +47,44 @@ void check(const Relay::Options& take) {
     if (!take.target) Relay(Sender(""), {}, Message(), take);
 }
 
-// By the session's own account, whatever the program has made of MSG. False: that is no answer.
-bool settle(Server::Client& client, const Recipient& to, const Reply& reply) {
-    const bool refusal = reply.temporary() || reply.permanent();
-    if (reply.positive() && reply.code < 300) client.accept(to, reply);
-    else client.reject(to, refusal ? reply : failed);
-    return refusal || reply.code / 100 == 2;
-}
-
-void settle_all(Server::Client& client, const Recipients& to, const Reply& reply) {
-    bool answer = true;
-    for (const auto& r : to) answer &= settle(client, r, reply);
-    if (!answer) throw std::runtime_error("no answer: " + reply.str());
+// By the session's own account, whatever the program has made of MSG.
+void settle(Server::Client& client, const Recipient& to, const Reply& reply) {
+    if (reply.positive()) client.accept(to, reply);
+    else client.reject(to, reply);
 }
 
 void take(const Handlers::Function& function, Server::Client& client, const Recipients& to) {
-    settle_all(client, to, function(client, to));
+    const auto reply = function(client, to);
+    if (reply.code / 100 != 2 && !reply.temporary() && !reply.permanent())
+        throw std::runtime_error("this is no answer: " + reply.str());
+    for (const auto& r : to) settle(client, r, reply);
 }
 void take(const Relay::Options& options, Server::Client& client, const Recipients& to) {
     const Relay relay(client.FROM, to, client.MSG, options);
     if (client.MSG.custody().attached()) return;
-    // A message of the program's own in place of the one that came: nobody has heard what became of it.
+    // A message of the program's own in place of the one that came: the sender has heard nothing of it yet.
     for (const auto& r : relay.results()) settle(client, r.recipient, passed_on(r.reply));
 }
 void take(const std::shared_ptr<Target>& target, Server::Client& client, const Recipients& to) {
     take(Relay::Options{.target = target}, client, to);
 }
 
-// What went wrong, for the program; "" if nothing did.
+// Each of them has an answer then. What went wrong, for the program; "" if nothing did.
 std::string guarded(const Handlers::Handler& handler, Server::Client& client, const Recipients& to) {
     std::string what;
+    auto refusal = failed;
     try {
         std::visit([&](const auto& how) { take(how, client, to); }, handler.take);
-        return what;
+        return "";
     } catch (const Reject& r) {
-        settle_all(client, to, r.reply());
-        return what;
+        refusal = r.reply();
     } catch (const std::exception& e) {
-        what = e.what();
+        what = "handler for " + handler.pattern + ": " + e.what();
     } catch (...) {
-        what = "it threw an exception of an unknown type";
+        what = "handler for " + handler.pattern + ": it threw an exception of an unknown type";
     }
-    settle_all(client, to, failed);
-    return "handler for " + handler.pattern + ": " + what;
+    for (const auto& r : to) settle(client, r, refusal);
+    return what;
 }
 
 }  // namespace
@@ -109,7 +104,7 @@ struct Handlers::List {
 Handlers::Handlers() : Handlers(Options()) {}
 
 Handlers::Handlers(const Options& options) : list_(std::make_shared<const List>()) {
-    if (options.one_handler) on<Event::Rcpt>([this](Event::Rcpt& e) { name(e); });
+    if (options.one_handler) on<Event::Rcpt>([this](Event::Rcpt& e) { keep_apart(e); });
     on<Event::Arrived>([this](Event::Arrived& e) { hand_out(e); });
 }
 
@@ -126,7 +121,7 @@ void Handlers::set(std::vector<Handler> handlers) {
         }
     list.handlers = std::move(handlers);
     std::shared_ptr<const List> next = std::make_shared<List>(std::move(list));
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(mutex_);  // gone before the old list is, and what the program's functions hold
     list_.swap(next);
 }
 
@@ -139,7 +134,7 @@ std::vector<Handlers::Handler> Handlers::get() const { return now()->handlers; }
 
 std::optional<std::size_t> Handlers::find(const Address& recipient) const { return now()->find(recipient); }
 
-void Handlers::name(Event::Rcpt& e) const {
+void Handlers::keep_apart(Event::Rcpt& e) const {
     const auto& to = e.client.TO;
     if (!e.reply.positive() || to.empty() || e.client.options().protocol == Protocol::lmtp) return;
     const auto list = now();

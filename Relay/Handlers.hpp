@@ -79,7 +79,7 @@ public:
 private:
     struct List;
     std::shared_ptr<const List> now() const;
-    void name(Event::Rcpt&) const;
+    void keep_apart(Event::Rcpt&) const;
     void hand_out(Event::Arrived&) const;
     void tell(Server::Client&, const std::string& what) const noexcept;
 

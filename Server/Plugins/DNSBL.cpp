@@ -143,7 +143,6 @@ void DNSBL::read(const Zone& zone, const Records& records, Answer& answer) const
 // Zones that were given up have been seen to do so.
 bool DNSBL::lists_everybody(const Zone& zone, const std::string& address, const Wait& wait, std::string& error) {
     const auto question = reversed(nobody(address.size())) + zone.name;
-    if (question == reversed(address) + zone.name) return false;
     const auto records = cache_.query(question, RecordType::A, wait);
     if (records.found()) error = "the zone lists everybody";
     if (records.temporary()) error = "whether the zone lists everybody could not be looked up";
