@@ -1,4 +1,4 @@
-// Poco -- a session on a Poco socket, and lines for a Poco logger. The only header here that needs Poco; include it if you want it.
+// Poco -- sessions on Poco sockets, lines for Poco loggers. The only header here that needs Poco, for who wants it.
 #pragma once
 
 #include <Poco/Logger.h>
@@ -25,8 +25,8 @@ inline Connection connection(const Poco::Net::StreamSocket& socket) {
     return Connection(fd);
 }
 
-// For a SessionLog or Transcript: each line is a message of that logger, as it is (no format string). The logger must be
-// there as long as whoever writes; its channels must bear several threads at once, as Poco's own do.
+// For a SessionLog or Transcript: each line is a message of that logger, as it is (no format string). The logger must
+// be there as long as whoever writes; its channels must bear several threads at once, as Poco's own do.
 inline std::function<void(std::string_view line)> lines_to(
     Poco::Logger& logger, Poco::Message::Priority priority = Poco::Message::PRIO_INFORMATION) {
     return [&logger, priority](std::string_view line) {

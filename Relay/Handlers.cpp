@@ -111,14 +111,17 @@ Handlers::Handlers(const Options& options) : list_(std::make_shared<const List>(
 Handlers::~Handlers() = default;
 
 void Handlers::set(std::vector<Handler> handlers) {
-    if (handlers.size() > max_handlers) throw std::invalid_argument("more than 1000 handlers");
+    if (handlers.size() > max_handlers)
+        throw std::invalid_argument("more than " + std::to_string(max_handlers) + " handlers");
     List list;
-    for (const auto& handler : handlers) try {
-            list.patterns.push_back(compiled(handler.pattern));
-            std::visit([](const auto& how) { check(how); }, handler.take);
+    for (std::size_t i = 0; i < handlers.size(); ++i) {
+        try {
+            list.patterns.push_back(compiled(handlers[i].pattern));
+            std::visit([](const auto& how) { check(how); }, handlers[i].take);
         } catch (const std::invalid_argument& e) {
-            throw std::invalid_argument("handlers[" + std::to_string(&handler - handlers.data()) + "]: " + e.what());
+            throw std::invalid_argument("handlers[" + std::to_string(i) + "]: " + e.what());
         }
+    }
     list.handlers = std::move(handlers);
     std::shared_ptr<const List> next = std::make_shared<List>(std::move(list));
     const std::lock_guard lock(mutex_);  // gone before the old list is, and what the program's functions hold

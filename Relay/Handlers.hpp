@@ -34,12 +34,14 @@ namespace Net::SMTP {
 // called, once, with just those, in the order of the list. What becomes of it counts for those only: by LMTP each
 // recipient hears its own, by SMTP the sender hears the worst of all, so that its next try brings the message to those
 // again who have it already (see Options::one_handler). When nobody is left in client.TO the loop does not see the
-// message. What was refused before is not handed out; so plugins that look at messages belong in front of this one.
+// message. What was refused before is not handed out; so plugins that look at messages belong in front of this one. Of
+// Relay::attach() it knows nothing: with `at_rcpt` the next hop there is asked about everybody.
 //
 // Patterns are RE2's: their time is linear, whatever an address holds. One is looked for anywhere in Recipient::str(),
 // with case unless it says (?i); a sender may write a domain in any case.
 //
-// All members may be called by any thread at any time, by a handler too. May be in the pipelines of several servers.
+// All members may be called by any thread at any time, by a handler too; a session in a process of its own has the list
+// there was when that began. May be in the pipelines of several servers.
 class Handlers final : public Plugin {
 public:
     // Takes the message in client.MSG for these recipients: its reply is theirs, 2xx if the message is safe. Of some it

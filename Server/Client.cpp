@@ -157,8 +157,6 @@ void Server::Client::goodbye(const Reply& reply, bool politely) {
 
 void Server::Client::trouble(const std::string& what) { shared_->trouble(this, what); }
 
-const Pipeline& Server::Client::shared_pipeline() const { return shared_->pipeline; }
-Pipeline& Server::Client::pipeline() const { return shared_->pipeline; }
 
 // ---- the way of a session ----
 

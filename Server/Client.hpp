@@ -183,13 +183,12 @@ private:
     // Shows the event to who hears it.
     template <class Kind>
     void show(Kind& event) {
-        hang_up_ |= shared_pipeline().show(kind_of<Kind>(), event, view_).hang_up;
+        hang_up_ |= pipeline().show(kind_of<Kind>(), event, view_).hang_up;
     }
     template <class Kind>
     bool heard() {
-        return shared_pipeline().heard(kind_of<Kind>(), view_);
+        return pipeline().heard(kind_of<Kind>(), view_);
     }
-    const Pipeline& shared_pipeline() const;
     void trouble(const std::string& what);
     Deadline deadline(std::chrono::seconds) const;
     Deadline session_end() const;

@@ -386,6 +386,10 @@ bool Server::Client::arrived() {
     Reply reply{250, "2.0.0", "OK"};
     Event::Arrived event(*this, reply);
     show(event);
+    if (!awaiting_) {  // answered already
+        reset();
+        return false;
+    }
     if (!reply.positive()) {
         content_->custody.reconsider();
         give(reply);

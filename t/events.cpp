@@ -175,6 +175,18 @@ TEST_CASE("a message that is taken when it arrives is answered, and the loop has
     CHECK(played.mails[0].from.str() == "z@b");
 }
 
+TEST_CASE("who answers when the message arrives has answered, whatever is said after that") {
+    auto s = setup([](Server& server) {
+        server.on<Event::Arrived>([](Event::Arrived& e) {
+            e.client.accept({250, "2.0.0", "Yes"});
+            e.client.answer();
+        });
+        server.on<Event::Arrived>([](Event::Arrived& e) { e.reply = {554, "5.7.1", "No"}; });
+    });
+    const auto played = dialogue(std::string(opening) + text + "S: 250 2.0.0 Yes\n" + in_step, s);
+    CHECK(played.mails.empty());
+}
+
 TEST_CASE("a message that some have taken when it arrives is still the loop's") {
     auto s = setup(with<Event::Arrived>([](Event::Arrived& e) { e.client.accept(e.client.TO.at(0)); }));
     s.handler = [](Server::Client& c) { c.reject(c.TO.at(1), {550, "5.1.1", "Not the second"}); };

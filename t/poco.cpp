@@ -1,4 +1,5 @@
 // Tests of Poco.hpp: a session on a Poco socket.
+#include <Poco/Channel.h>
 #include <Poco/Net/ServerSocket.h>
 #include <Poco/Net/StreamSocket.h>
 #include <doctest/doctest.h>
@@ -6,7 +7,9 @@
 
 #include <Net/SMTP/Poco.hpp>
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/Plugins/SessionLog.hpp>
 #include <string>
+#include <vector>
 
 using namespace Net::SMTP;
 
@@ -38,4 +41,35 @@ TEST_CASE("a session runs on a copy of a Poco socket's descriptor, and the socke
 TEST_CASE("a Poco socket without a connection is refused") {
     Poco::Net::StreamSocket socket(Poco::Net::SocketAddress::IPv4);
     CHECK_THROWS_AS(connection(socket), std::system_error);
+}
+
+namespace {
+
+struct Kept : Poco::Channel {
+    void log(const Poco::Message& message) override { messages.push_back(message); }
+    std::vector<Poco::Message> messages;
+};
+
+}  // namespace
+
+TEST_CASE("a log's lines go to a Poco logger as they are, with its priority, and not below its level") {
+    const Poco::AutoPtr<Kept> kept(new Kept);
+    auto& logger = Poco::Logger::create("smtp.test", kept, Poco::Message::PRIO_INFORMATION);
+    const auto write = lines_to(logger);
+    write("100% %s \\x0A");
+    lines_to(logger, Poco::Message::PRIO_DEBUG)("not this");
+    Server server("127.0.0.1", 0);
+    SessionLog(lines_to(logger)).listen(server.pipeline());
+    Poco::Net::StreamSocket near(Poco::Net::SocketAddress("127.0.0.1", server.port()));
+    near.sendBytes("QUIT\r\n", 6);
+    {
+        Server::Client client(server.accept());
+        CHECK(!client.process());
+    }
+    REQUIRE(kept->messages.size() == 2);
+    CHECK(kept->messages[0].getText() == "100% %s \\x0A");
+    CHECK(kept->messages[0].getSource() == "smtp.test");
+    CHECK(kept->messages[0].getPriority() == Poco::Message::PRIO_INFORMATION);
+    CHECK(kept->messages[1].getText().find(" event=session ") != std::string::npos);
+    Poco::Logger::destroy("smtp.test");
 }

@@ -22,13 +22,6 @@ void check(const std::string& zone) {
         throw std::invalid_argument("DNSBL: not a zone: " + zone);
 }
 
-// 4 or 16 octets; IPv4 written as IPv6 is IPv4.
-std::string octets(const std::string& host) {
-    auto out = address_octets(host);
-    static const std::string mapped = std::string(10, '\0') + "\xFF\xFF";
-    return out.size() == 16 && out.starts_with(mapped) ? out.substr(12) : out;
-}
-
 // "2.0.0.127." and, of IPv6, the nibbles (RFC 5782 2.1, 2.4).
 std::string reversed(const std::string& address) {
     constexpr char digits[] = "0123456789abcdef";
@@ -87,7 +80,7 @@ DNSBL::DNSBL(Options options)
 void DNSBL::greet(Event::Connect& e) {
     const auto& host = e.client.peer().host;
     if (!e.reply.positive() || options_.zones.empty() || options_.exempt.contains(host)) return;
-    const auto address = octets(host);
+    const auto address = address_octets(host);
     if (address.empty()) return;
     Answers answers;
     const int weight = ask_all(address, answers);
