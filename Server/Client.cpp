@@ -103,6 +103,7 @@ Server::Client::~Client() {
 }
 
 const Options& Server::Client::options() const { return shared_->options; }
+Pipeline& Server::Client::pipeline() const { return shared_->pipeline; }
 
 Deadline Server::Client::session_end() const {
     const auto session = shared_->options.session_timeout;

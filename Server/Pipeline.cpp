@@ -73,7 +73,8 @@ Pipeline::Table::Chain Pipeline::Table::compiled(std::size_t kind) const {
 Pipeline::Pipeline() : table_(std::make_shared<Table>()) {}
 
 Pipeline::~Pipeline() {
-    for (const auto& p : table_->places) p.plugin->detached(*this, p.name);
+    const auto last = table_;
+    for (const auto& p : last->places) p.plugin->detached(*this, p.name);
 }
 
 // With the lock held.
