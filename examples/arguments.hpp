@@ -146,7 +146,14 @@ private:
 inline void ready(Net::SMTP::Server& server) {
     static Net::SMTP::Server* running = nullptr;
     running = &server;
-    for (int number : {SIGTERM, SIGINT}) std::signal(number, [](int) { running->stop(); });
+    struct sigaction action {};
+    action.sa_flags = SA_RESTART;
+    action.sa_handler = [](int) {
+        // A second one may come when the server is no more.
+        for (int number : {SIGTERM, SIGINT}) std::signal(number, SIG_IGN);
+        running->stop();
+    };
+    for (int number : {SIGTERM, SIGINT}) sigaction(number, &action, nullptr);
     const auto& addresses = server.addresses();
     for (std::size_t i = 0; i < addresses.size(); ++i)
         std::printf("listening on %s%s\n", addresses[i].str().c_str(), server.implicit_tls(i) ? " (TLS)" : "");

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include <Net/SMTP/Server.hpp>
-#include <Net/SMTP/Server/AuthFile.hpp>
 #include <Net/SMTP/Server/Sasl.hpp>
 
+#include "accounts.hpp"
 #include "arguments.hpp"
 
 // What the options say of the server's side.
@@ -29,6 +29,8 @@ public:
             {"--require-tls", "", "takes no mail without TLS", "--tls-cert"},
             {"--tls-client-ca", "FILE", "asks clients for certificates of these authorities, PEM", "--tls-cert"},
             {"--auth-file", "FILE", "users with passwords or keys, see passwd: offers AUTH where there is TLS"},
+            {"--token-file", "FILE", "bearer tokens, as user:token: offers XOAUTH2 and OAUTHBEARER", "--auth-file"},
+            {"--auth-external", "", "a certificate of --tls-client-ca logs its e-mail address in", "--auth-file"},
             {"--auth-loopback", "", "offers AUTH to this machine's own clients in the clear too", "--auth-file"}};
         others.insert(others.end(), ours.begin(), ours.end());
         return others;
@@ -40,12 +42,16 @@ public:
         if (certificates.size() != keys.size()) given.refuse("--tls-cert", "each needs its --tls-key");
         if (given.has("--auth-file") && keys.empty() && !given.has("--auth-loopback"))
             given.refuse("--auth-file", "nobody could log in without --tls-cert or --auth-loopback");
+        if (given.has("--auth-external") && !given.has("--tls-client-ca"))
+            given.refuse("--auth-external", "has no effect without --tls-client-ca");
         Net::SMTP::ServerTLS::Options files;
         for (std::size_t i = 0; i < keys.size(); ++i) files.certificates.push_back({certificates[i], keys[i]});
         files.client_ca = given("--tls-client-ca");
         if (!files.client_ca.empty()) files.client_certificate = Net::SMTP::ServerTLS::ClientCertificate::optional;
         if (!keys.empty()) tls_ = std::make_shared<Net::SMTP::ServerTLS>(files);
-        if (given.has("--auth-file")) accounts_ = std::make_shared<Net::SMTP::AuthFile>(given("--auth-file"));
+        if (given.has("--auth-file"))
+            accounts_ = std::make_shared<AccountFiles>(given("--auth-file"), given("--token-file"),
+                                                       given.has("--auth-external"));
         sigset_t hang_up;
         sigemptyset(&hang_up);
         sigaddset(&hang_up, SIGHUP);
@@ -101,7 +107,7 @@ private:
     }
 
     std::shared_ptr<Net::SMTP::ServerTLS> tls_;
-    std::shared_ptr<Net::SMTP::AuthFile> accounts_;
+    std::shared_ptr<AccountFiles> accounts_;
     std::atomic<bool> ended_{false};
     std::optional<std::thread> reader_;
 };

@@ -33,7 +33,7 @@ using Clock = std::chrono::steady_clock;
 using Addresses = std::vector<std::string>;
 
 // How long anything may take that is to happen at once; much, because sanitizers are slow and machines busy.
-constexpr auto patience = 10s;
+constexpr auto patience = 30s;
 
 // A thread that has to end in time. What it throws comes out of join().
 class Background {
@@ -75,7 +75,12 @@ using Test::unescaped;
 // The test's end of a connection: the kit's client, by names of its own.
 class Wire : public Test::ScriptedClient {
 public:
-    using ScriptedClient::ScriptedClient;
+    template <class... Arguments>
+    explicit Wire(Arguments&&... arguments) : ScriptedClient(std::forward<Arguments>(arguments)...) {
+        patience = test::patience;
+    }
+    Wire(Wire&&) = default;
+    Wire& operator=(Wire&&) = default;
 
     // The same as send(), and waits until the other side has it: then the next octets come in a segment of their own.
     bool send_alone(std::string_view octets) { return send(octets, Test::Pace::fixed(octets.size())); }

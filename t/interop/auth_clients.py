@@ -112,6 +112,51 @@ def foreign(box):
         equal([mail.fields["user"] for mail in sink.mails()], 4 * [FOREIGN], "users")
 
 
+@case("curl: XOAUTH2 and OAUTHBEARER by each way let in who has the token, and nobody by another's or a wrong one")
+def bearer_tokens(box):
+    sink = Secured(box, "--auth-file", account_file(box, CLEAR), "--token-file", account_file(box, "anna:ya29.token-of-anna\n", "carl:another\n"))
+    with sink.smtp() as sender:
+        equal({"XOAUTH2", "OAUTHBEARER", "PLAIN"} - set(offered(sender)), set(), "what is not offered")
+    sent = []
+    for mechanism in "XOAUTH2", "OAUTHBEARER":
+        for way in WAYS:
+            def show(token, mail, user=USER, status=0):
+                curl(sink, way, mail, "--user", f"{user}:", "--oauth2-bearer", token, "--login-options", f"AUTH={mechanism}", status=status)
+            sent.append(letter())
+            show("ya29.token-of-anna", sent[-1])
+        at_once(show, [(token, letter(), user, 67) for token, user in (("another", USER), ("ya29.token-of-ann", USER),
+                                                                       ("ya29.token-of-anna", "carl"), ("x", "nobody"))])
+    equal(sorted(mail.octets for mail in sink.mails()), sorted(sent), "mails")
+    equal({(mail.fields["protocol"], mail.fields["user"]) for mail in sink.mails()}, {("ESMTPSA", USER)}, "protocol and user")
+
+
+@case("EXTERNAL: curl, msmtp and Python log in as the e-mail address in their certificate, and as nobody else")
+def by_certificate(box):
+    users, who = Authority(box), "anna@example.org"
+    sink = Secured(box, "--auth-file", account_file(box, CLEAR), "--tls-client-ca", users.file, "--auth-external")
+    own, nobody, stranger = users.issue(who), users.issue("user.example.org"), Authority(box).issue(who)
+    mails = [letter() for _ in range(4)]
+    for way, mail in zip(WAYS, mails):
+        curl(sink, way, mail, "--cert", own.certificate, "--key", own.key, "--user", f"{who}:", "--login-options", "AUTH=EXTERNAL")
+    for pair, user in (own, "carl@example.org"), (nobody, who):
+        curl(sink, WAYS[0], letter(), "--cert", pair.certificate, "--key", pair.key, "--user", f"{user}:",
+             "--login-options", "AUTH=EXTERNAL", status=67)
+    msmtp_tls(sink, WAYS[1], mails[2], f"--tls-cert-file={own.certificate}", f"--tls-key-file={own.key}", "--auth=external", f"--user={who}")
+    context = sink.authority.trust()
+    context.load_cert_chain(*own)
+    with sink.smtps(context) as sender:
+        sender.auth("EXTERNAL", lambda challenge=None: "")  # whoever the certificate is
+        sender.sendmail(ANNA, [BERT, CARL], mails[3])
+    for pair in stranger, None:
+        context = sink.authority.trust()
+        if pair:
+            context.load_cert_chain(*pair)
+        with sink.smtps(context) as sender:
+            check("EXTERNAL" not in offered(sender), "EXTERNAL is offered to who has shown nothing that counts")
+    equal(sorted(mail.octets for mail in sink.mails()), sorted(mails), "mails")
+    equal({(mail.fields["protocol"], mail.fields["user"]) for mail in sink.mails()}, {("ESMTPSA", who)}, "protocol and user")
+
+
 @case("gsasl: SCRAM-SHA-256-PLUS by TLS 1.3 and 1.2, SCRAM-SHA-256, CRAM-MD5, LOGIN and PLAIN; we prove ourselves too")
 def gsasl_all(box):
     for line, more in (CLEAR, ["CRAM-MD5"]), (stored(USER, PASSWORD), []):

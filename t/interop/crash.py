@@ -8,7 +8,7 @@ import socketserver
 import threading
 import time
 
-from parts import EXAMPLES, PATIENCE, TREE, Server, case, check, free_port, letter, smtp, wait_for
+from parts import EXAMPLES, PATIENCE, TREE, Server, case, check, free_port, free_ports, letter, smtp, wait_for
 
 # relay asks the next hop during the client's RCPT, thread after the end of data.
 RIGHT, LATE, WRONG = EXAMPLES / "relay", EXAMPLES / "thread", TREE / "t/interop/early.py"
@@ -185,7 +185,7 @@ def steps_control(box):
 
 def storm(box, program, victim, rounds):
     """Kills the relay or the sink behind it at random moments while clients send. Returns the mails answered 250 and lost."""
-    port, behind, mails = free_port(), free_port(), box.new("mails")
+    (port, behind), mails = free_ports(2), box.new("mails")
     running = {"relay": lambda: start(box, program, port, behind),
                "sink": lambda: box.sink(listen=f"127.0.0.1:{behind}", into=mails)}
     servers = {name: run() for name, run in running.items()}

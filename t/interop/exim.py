@@ -1,6 +1,6 @@
 """exim.py -- a private Exim, which keeps what it takes in one Maildir."""
 from cell import Cell
-from parts import free_port
+from parts import free_ports
 
 CONFIGURATION = """\
 primary_hostname = {hostname}
@@ -96,7 +96,7 @@ class SecureExim(Exim):
 
     def settle(self):
         super().settle()
-        self.tls_port = free_port()
+        self.tls_port = next(port for port in free_ports(2) if port != self.port)
         for name, path in (("certificate", self.pair.certificate), ("key", self.pair.key)):
             self.write(f"etc/exim4/{name}.pem", path.read_text())
         return self.command([], tls=TLS.format(port=self.port, tls_port=self.tls_port),

@@ -3,7 +3,7 @@ import os
 import subprocess
 
 from cell import Cell
-from parts import Skipped, free_port
+from parts import Skipped, free_ports
 from secured import openssl
 
 CONFIGURATION = """\
@@ -68,7 +68,7 @@ class SecureOpenSMTPD(OpenSMTPD):
 
     def settle(self):
         super().settle()
-        self.tls_port = free_port()
+        self.tls_port = next(port for port in free_ports(2) if port != self.port)
         for name, path in (("certificate", self.pair.certificate), ("key", self.pair.key)):
             self.write(f"etc/smtpd/{name}.pem", path.read_text())
             (self.root / f"etc/smtpd/{name}.pem").chmod(0o600)

@@ -76,11 +76,19 @@ def wait_for(what, condition, seconds=PATIENCE):
         time.sleep(0.01)
 
 
-def free_port():
-    """A port that was free a moment ago, for programs that cannot be given port 0."""
-    with socket.socket() as probe:
+def free_ports(count):
+    """So many different ports that were free a moment ago, for programs that cannot be given port 0."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def free_port():
+    return free_ports(1)[0]
 
 
 def die_with_us():

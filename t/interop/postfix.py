@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from parts import PATIENCE, PEERS, Failed, Skipped, check, client, free_port, peer, wait_for
+from parts import PATIENCE, PEERS, Failed, Skipped, check, client, free_ports, peer, wait_for
 
 OWNER, UNPRIVILEGED, GROUP = "nobody", "daemon", "mail"  # Postfix insists that these three differ
 
@@ -88,7 +88,8 @@ class Postfix:
             raise Skipped("Postfix must be started by root")
         (self.program, self.environment), self.hostname = peer("postfix", "usr/sbin/postfix"), f"{name}.example.org"
         for _ in range(3):  # the port may be taken from under us
-            self.port, self.doors = free_port(), {door: free_port() for door in doors or {}}
+            self.port, *others = free_ports(1 + len(doors or {}))
+            self.doors = dict(zip(doors or {}, others))
             self.log = box.new(f"{name}.log")
             self.home = box.for_all_users() / self.log.stem
             services = [f"127.0.0.1:{self.doors[door]} inet n - n - - smtpd" + "".join(f"\n  -o {{ {option} }}" for option in options)

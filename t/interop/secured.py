@@ -42,7 +42,7 @@ class Authority:
 
     def issue(self, *names, rsa=False):
         """For these DNS names, and for loopback when it is for NAME."""
-        names = [f"DNS:{name}" for name in names or [NAME]]
+        names = [f"{'email' if '@' in name else 'DNS'}:{name}" for name in names or [NAME]]
         if names == [f"DNS:{NAME}"]:
             names += ["DNS:localhost", "IP:127.0.0.1"]
         keys = {"key": ("rsa:2048",)} if rsa else {}
