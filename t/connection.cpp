@@ -29,6 +29,7 @@ struct Pair {
             case Got::end: return "(end)";
             case Got::timeout: return "(timeout)";
             case Got::stopped: return "(stopped)";
+            case Got::woken: return "(woken)";
             case Got::too_long: return "(too long)";
         }
         return "?";

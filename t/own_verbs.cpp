@@ -290,7 +290,7 @@ TEST_CASE("a reply waits until the client is between commands, and no more than 
 TEST_CASE("many threads may say something to many sessions that talk") {
     Reached r(with_tls(reachable()));
     std::atomic<bool> over{false};
-    std::atomic<int> said{0}, heard{0};
+    std::atomic<int> said{0}, heard{0}, ready{0};
     std::vector<std::unique_ptr<Background>> clients;
     for (int i = 0; i < 4; ++i)
         clients.push_back(std::make_unique<Background>([&, i] {
@@ -300,12 +300,14 @@ TEST_CASE("many threads may say something to many sessions that talk") {
                 CHECK(wire.ask("STARTTLS") == 220);
                 encrypt(wire);
             }
+            ++ready;
             for (int n = 0; n < 100; ++n) {
                 wire.say("RSET");
                 while (wire.expect("250").find("news") != std::string::npos) ++heard;
             }
         }));
     Background talker([&] {
+        while (ready < 4 && !over) std::this_thread::yield();
         while (!over) {
             Names ids;
             {
