@@ -166,7 +166,7 @@ tests-built: $(B)/t/check all
 
 # The unit tests alone.
 test: $(B)/t/check
-	$(B)/t/check
+	BUILD=$(B) t/unit
 
 bench: deps
 	@$(MAKE) --no-print-directory $(B)/examples/sink $(B)/examples/relay $(benches)

@@ -48,9 +48,10 @@ HostWalk HostWalk::to(const Upstream& host, Settings settings) {
     HostWalk walk(std::move(settings));
     walk.smart_ = true;
     walk.like_ = host;
+    walk.like_.level = walk.settings_.level;
     const auto& e = host.endpoint;
     if (walk.settings_.resolver && !e.local() && address_octets(e.host).empty()) walk.hosts_.push_back(e.host);
-    else walk.upstreams_.push_back(host);
+    else walk.upstreams_.push_back(walk.like_);
     return walk;
 }
 
@@ -79,6 +80,8 @@ std::optional<Upstream> HostWalk::next() {
     }
 }
 
+Wait HostWalk::one_lookup() const { return settings_.wait.within(Clock::now() + settings_.lookup); }
+
 Records HostWalk::query(const std::string& name, RecordType type, const Wait& wait) const {
     try {
         return settings_.resolver->query(name, type, wait);
@@ -90,7 +93,7 @@ Records HostWalk::query(const std::string& name, RecordType type, const Wait& wa
 void HostWalk::find_exchangers() {
     asked_ = true;
     using Status = Records::Status;
-    const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
+    const auto wait = one_lookup();
     const auto records = query(domain_, RecordType::MX, wait);
     secure_ = records.secure;
     const Reply unknown{451, "4.4.3", "The mail servers of " + domain_ + " could not be looked up"};
@@ -135,7 +138,7 @@ void HostWalk::find_exchangers() {
 // IPv6 and IPv4 in turn, so that one which does not work here costs one attempt.
 void HostWalk::find_addresses(const std::string& host) {
     std::vector<std::string> kinds[2];
-    const auto wait = settings_.wait.within(Clock::now() + settings_.lookup);
+    const auto wait = one_lookup();
     int which = 0;
     bool secure = true;
     std::string canonical;
@@ -181,7 +184,7 @@ std::optional<std::vector<std::string>> HostWalk::tlsa_bases(const std::string& 
     if (secure && alias) return {{canonical, host}};
     if (secure) return {{host}};
     if (!alias) return {{}};
-    const auto records = query(host, RecordType::CNAME, settings_.wait.within(Clock::now() + settings_.lookup));
+    const auto records = query(host, RecordType::CNAME, one_lookup());
     if (records.temporary()) return std::nullopt;
     return records.found() && records.secure ? std::vector{host} : std::vector<std::string>();
 }
@@ -198,7 +201,7 @@ bool HostWalk::find_records(const std::string& host, const std::string& canonica
     bool known = bases.has_value();
     for (const auto& base : bases.value_or(std::vector<std::string>())) {
         const auto name = '_' + std::to_string(like.endpoint.port) + "._tcp." + base;
-        const auto records = query(name, RecordType::TLSA, settings_.wait.within(Clock::now() + settings_.lookup));
+        const auto records = query(name, RecordType::TLSA, one_lookup());
         known = !records.temporary();
         if (!known) break;
         if (!records.found() || !records.secure) continue;

@@ -38,6 +38,8 @@ public:
 
 private:
     explicit HostWalk(Settings settings) : settings_(std::move(settings)) {}
+    // As long as a look-up may take from now on.
+    Wait one_lookup() const;
     // What the resolver says; whatever it throws is a DNS that does not work.
     Records query(const std::string& name, RecordType type, const Wait&) const;
     void find_exchangers();

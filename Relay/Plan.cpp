@@ -21,6 +21,9 @@ bool same(const Recipient& a, const Recipient& b) {
     return a.id == b.id && a.str() == b.str() && a.notify.str() == b.notify.str() && original(a) == original(b);
 }
 
+// RFC 4954 6, RFC 3207 4: it wants us to log in or to encrypt, or to do so otherwise.
+bool wants_security(int code) { return code == 530 || code == 534 || code == 535 || code == 538; }
+
 }  // namespace
 
 bool routed(const Relay::Options& o) { return !o.host.empty() || o.resolver; }
@@ -33,13 +36,6 @@ std::string destination(const Relay::Options& o, const Recipient& to) {
 std::string our_name(const Relay::Options& o, const std::string& received_by) {
     return !o.hostname.empty() ? o.hostname : !received_by.empty() ? received_by : system_name();
 }
-
-namespace {
-
-// RFC 4954 6, RFC 3207 4: it wants us to log in or to encrypt, or to do so otherwise.
-bool wants_security(int code) { return code == 530 || code == 534 || code == 535 || code == 538; }
-
-}  // namespace
 
 Reply passed_on(Reply reply) {
     if (reply.code == 421) reply.code = 451;

@@ -249,15 +249,13 @@ Offer Relay::offered(const Options& options, Reply* failure) {
     if (options.host.empty()) return {};
     const auto end = Clock::now() + options.total;
     const auto name = our_name(options, "");
-    const auto level = options.tls.level(options.login != nullptr);
     auto walk = HostWalk::to(smart_host(options), {.resolver = options.resolver.get(),
                                                    .hostname = name,
                                                    .lookup = options.patience.lookup,
                                                    .wait = end,
-                                                   .level = level});
+                                                   .level = options.tls.level(options.login != nullptr)});
     bool tried = false;
-    while (auto upstream = walk.next()) {
-        if (!upstream->level) upstream->level = level;
+    while (const auto upstream = walk.next()) {
         const Session session(*upstream, name, options.patience, end, nullptr, {options.tls, nullptr});
         why = session.failed().value_or(Reply());
         if (why.positive()) return session.offer();

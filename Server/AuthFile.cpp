@@ -23,8 +23,6 @@ constexpr std::size_t longest_file = 16 << 20;
 constexpr std::size_t longest_line = 1024;
 constexpr std::size_t most_users = 100'000;
 constexpr unsigned least_iterations = 4096;  // RFC 7677 4
-constexpr unsigned most_iterations = 1'000'000;
-constexpr std::string_view scram = "{SCRAM-SHA-256}";
 
 [[noreturn]] void system_failure(const std::string& path) {
     throw std::system_error(errno, std::generic_category(), path);
@@ -95,7 +93,7 @@ struct AuthFile::Table {
         if (!user) return "has no valid user name";
         const auto proof = line.substr(colon + 1);
         Account account;
-        if (proof.starts_with(scram)) {
+        if (proof.starts_with(ScramKeys::scheme)) {
             account.keys = ScramKeys::parse(proof);
             if (!account.keys) return "has no valid SCRAM-SHA-256 keys";
         } else {
@@ -179,7 +177,7 @@ std::optional<std::string> AuthFile::clear_password(const std::string& user) {
 std::string auth_line(std::string_view user, std::string_view password, unsigned iterations) {
     const auto name = user_name(user);
     if (!name) throw std::invalid_argument("Not a user's name");
-    if (iterations < least_iterations || iterations > most_iterations)
+    if (iterations < least_iterations || iterations > ScramKeys::most_iterations)
         throw std::invalid_argument("4096 to 1,000,000 iterations");
     auto line = *name + ':' + scram_keys(password, iterations).str();
     if (line.size() > longest_line) throw std::invalid_argument("The user's name is too long");

@@ -285,7 +285,10 @@ bool Body::complete() {
     content_->size = size_ + added_;
     content_->front = first_;
     content_->sunk = sink_ != nullptr;
-    if (!binary_) content_->bare = decoder_.bare() && options_.bare_line_ends == BareLineEnds::accept;
+    if (!binary_) {
+        const bool bare = decoder_.bare() && options_.bare_line_ends == BareLineEnds::accept;
+        content_->bare = bare ? Content::Bare::yes : Content::Bare::no;
+    }
     return true;
 }
 

@@ -170,8 +170,8 @@ void Server::Client::leave() {
 bool Server::Client::greet() {
     begun_ = true;
     if (connection_.implicit_tls && !tls()) {
-        if (connection_.slot &&
-            connection_.slot->over()) {  // a handshake is dear, and words in the clear are not heard
+        // A handshake is dear, and words in the clear are not heard.
+        if (connection_.slot && connection_.slot->over()) {
             ended_ = true;
             connection_.close();
             return false;

@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include <any>
+#include <atomic>
 #include <ctime>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -54,7 +54,9 @@ struct Content {
     bool sunk = false;
     bool named = false;  // the file has become somebody's
     std::uint64_t size = 0;
-    std::optional<bool> bare;  // holds a lone CR or LF
+    // Whether it holds a lone CR or LF, once somebody has looked; several threads may find it out at once.
+    enum class Bare : char { unknown, no, yes };
+    std::atomic<Bare> bare{Bare::unknown};
 
     std::shared_ptr<Shared> shared;  // of the server it came through, if any
     std::shared_ptr<const Trace> trace;
@@ -66,7 +68,7 @@ struct Content {
     // What a hook wants to find again when the message is there; ends with the transaction.
     std::any baggage;
 
-    const char* mapped = nullptr;
+    std::atomic<const char*> mapped = nullptr;  // the file as a view, once somebody has asked
 
     bool in_memory() const { return !file && !sunk; }
     std::string_view memory() const { return own.empty() ? std::string_view(block.data() + front, size) : own; }

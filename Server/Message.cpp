@@ -91,7 +91,7 @@ const std::string no_id;
 Content::~Content() { unmap(); }
 
 void Content::unmap() {
-    if (mapped) munmap(const_cast<char*>(mapped), size);
+    if (const char* at = mapped) munmap(const_cast<char*>(at), size);
     mapped = nullptr;
 }
 
@@ -103,7 +103,7 @@ void Content::clear() {
     sunk = false;
     named = false;
     size = 0;
-    bare.reset();
+    bare = Bare::unknown;
     id.clear();
     each = false;
     sender_present = nullptr;
@@ -131,12 +131,17 @@ bool Message::sunk() const { return content_ && content_->sunk; }
 std::string_view Message::view() const {
     if (!content_ || content_->sunk || content_->size == 0) return {};
     if (content_->in_memory()) return content_->memory();
-    if (!content_->mapped) {
-        void* at = mmap(nullptr, content_->size, PROT_READ, MAP_SHARED, content_->file.get(), 0);
-        if (at == MAP_FAILED) fail("map a message");
-        content_->mapped = static_cast<const char*>(at);
+    const auto size = std::size_t(content_->size);
+    const char* at = content_->mapped;
+    if (!at) {
+        void* mine = mmap(nullptr, size, PROT_READ, MAP_SHARED, content_->file.get(), 0);
+        if (mine == MAP_FAILED) fail("map a message");
+        // Another thread may have been first: there is one for all.
+        if (content_->mapped.compare_exchange_strong(at, static_cast<const char*>(mine)))
+            at = static_cast<const char*>(mine);
+        else munmap(mine, size);
     }
-    return {content_->mapped, std::size_t(content_->size)};
+    return {at, size};
 }
 
 std::size_t Message::read(std::uint64_t offset, char* to, std::size_t size) const {
@@ -220,17 +225,18 @@ void Message::save(const std::string& path, unsigned mode) const {
 
 bool Message::bare_line_ends() const {
     if (!content_) return false;
-    if (!content_->bare) {
-        bool after_cr = false, bare = false;
-        std::string buffer(std::min<std::uint64_t>(size(), piece), '\0');
-        std::uint64_t offset = 0;
-        while (const auto n = bare ? 0 : read(offset, buffer.data(), buffer.size())) {
-            bare = SMTP::bare_line_ends({buffer.data(), n}, after_cr);
-            offset += n;
-        }
-        content_->bare = bare || after_cr;
+    if (const auto known = content_->bare.load(std::memory_order_relaxed); known != Content::Bare::unknown)
+        return known == Content::Bare::yes;
+    bool after_cr = false, bare = false;
+    std::string buffer(std::min<std::uint64_t>(size(), piece), '\0');
+    std::uint64_t offset = 0;
+    while (const auto n = bare ? 0 : read(offset, buffer.data(), buffer.size())) {
+        bare = SMTP::bare_line_ends({buffer.data(), n}, after_cr);
+        offset += n;
     }
-    return *content_->bare;
+    bare = bare || after_cr;
+    content_->bare.store(bare ? Content::Bare::yes : Content::Bare::no, std::memory_order_relaxed);
+    return bare;
 }
 
 bool Message::sender_present() const { return !content_ || !content_->sender_present || content_->sender_present(); }

@@ -30,8 +30,8 @@ struct Trace {
 
 // A complete message, octet for octet as it was sent, the dots undone; and in front of it what Options::complete has
 // added. Copies are cheap and share the octets, which never change. Looking at it takes nothing; save() takes it (see
-// Custody). Octets outlive the session; custody does not: once the sender is answered nobody can take it any more. One
-// thread at a time may look at a message and its copies as a view.
+// Custody). Octets outlive the session; custody does not: once the sender is answered nobody can take it any more. Several
+// threads may look at, write and relay one message and its copies at once.
 class Message {
 public:
     Message();  // empty

@@ -21,7 +21,9 @@ struct ScramKeys {
     std::string stored_key{}, server_key{};  // 32 octets each
 
     // "{SCRAM-SHA-256}iterations$salt:StoredKey:ServerKey" in base64, for files and databases; and back. nullopt for
-    // any other text, and for more than 1,000,000 iterations.
+    // any other text, and for more iterations than that.
+    static constexpr std::string_view scheme = "{SCRAM-SHA-256}";
+    static constexpr unsigned most_iterations = 1'000'000;
     std::string str() const;
     static std::optional<ScramKeys> parse(std::string_view text);
 };

@@ -8,9 +8,7 @@ namespace Net::SMTP {
 
 namespace {
 
-constexpr std::string_view scheme = "{SCRAM-SHA-256}";
 constexpr std::size_t key_size = 32;
-constexpr unsigned most_iterations = 1'000'000;
 
 bool decode_key(std::string_view text, std::string& key) { return base64_decode(text, key) && key.size() == key_size; }
 

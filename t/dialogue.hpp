@@ -150,6 +150,15 @@ inline const char* const opening = R"(
     S: 250
 )";
 
+// A session that is asked about during RCPT by the options it was attached with, and whose mails are relayed.
+inline Setup relaying(const Relay::Options& attached, const Relay::Options& relayed) {
+    Setup setup;
+    setup.listeners = [attached](Server& s) { Relay::attach(s, attached); };
+    setup.handler = [relayed](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, relayed); };
+    return setup;
+}
+inline Setup relaying(const Relay::Options& o) { return relaying(o, o); }
+
 inline void nothing(Server::Client&) {}
 
 }  // namespace test

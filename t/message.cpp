@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -18,6 +19,7 @@
 #include <sstream>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "../Server/Content.hpp"
 #include "../Server/Files.hpp"
@@ -431,6 +433,22 @@ TEST_CASE("a CR or LF that stands alone is found, also where pieces meet") {
     CHECK(!Message().bare_line_ends());
 }
 
+TEST_CASE("several threads may look at one message at once") {
+    const auto text = octets(300'001);
+    both(text, [&](const Message& m) {
+        std::atomic<int> right = 0;
+        std::vector<std::jthread> all;
+        for (int i = 0; i < 8; ++i)
+            all.emplace_back([&, copy = m] {
+                std::string part(1000, ' ');
+                part.resize(copy.read(150'000, part.data(), part.size()));
+                right += copy.bare_line_ends() && m.view() == text && part == text.substr(150'000, 1000);
+            });
+        all.clear();
+        CHECK(right == 8);
+    });
+}
+
 TEST_CASE("write_to writes all, to a file, a pipe and a socket, and takes nothing") {
     for (auto size : sizes) {
         const auto text = octets(size);
@@ -714,7 +732,7 @@ TEST_CASE("a message is emptied for the next without a trace of the last") {
     const auto m = in_file("text", spool.path);
     CHECK(m.view() == "text");
     auto& content = *m.content();
-    content.bare = true;
+    content.bare = Content::Bare::yes;
     content.id = "id";
     content.baggage = 1;
     content.sender_present = [] { return false; };

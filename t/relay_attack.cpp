@@ -136,14 +136,6 @@ Relay::Options by_mx(const ScriptedServer& hop, Oracle::Answer answer) {
     return o;
 }
 
-// The session's mails are relayed with these options, and asked about during RCPT.
-Setup asking(const Relay::Options& o) {
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
-    return setup;
-}
-
 const std::string hello = "S: 220\nC: EHLO me\nS: 250\n";
 const std::string envelope = "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n";
 
@@ -760,7 +752,7 @@ TEST_CASE("with at_rcpt what the program changes goes out, not what was asked ab
     };
     std::size_t n = 0;
     for (const auto& change : changes) {
-        auto setup = asking(o);
+        auto setup = relaying(o);
         setup.handler = [&](Server::Client& c) {
             change(c);
             Relay(c.FROM, c.TO, c.MSG, o);
@@ -783,7 +775,7 @@ TEST_CASE("with at_rcpt a next hop that finds fault with our commands does not g
     hop.reply_to("RCPT TO:<bad@", {501, "5.1.3", "Bad address"});
     auto o = over(hop);
     o.at_rcpt = true;
-    auto setup = asking(o);
+    auto setup = relaying(o);
     setup.options.max_errors = 2;
     std::string script = hello + "C: MAIL FROM:<a@b>\nS: 250\n";
     for (int i = 0; i < 5; ++i) script += "C: RCPT TO:<bad@d>\nS: 550 5.1.3 Bad address\n";
@@ -811,7 +803,7 @@ TEST_CASE("with at_rcpt a mail that the program sends elsewhere goes there") {
     ScriptedServer asked(offering(plain)), other(offering(plain));
     auto o = over(asked);
     o.at_rcpt = true;
-    auto setup = asking(o);
+    auto setup = relaying(o);
     setup.handler = [&](Server::Client& c) {
         auto elsewhere = o;
         elsewhere.host = other.address();
@@ -830,7 +822,7 @@ TEST_CASE("with at_rcpt the time is each recipient's, not that of the client who
     auto o = over(hop);
     o.at_rcpt = true;
     o.total = 1s;
-    dialogue(hello + envelope + "C: RCPT TO:<e@f>\nS: 250\nC: RCPT TO:<g@h>\nS: 250\nC: QUIT\nS: 221", asking(o));
+    dialogue(hello + envelope + "C: RCPT TO:<e@f>\nS: 250\nC: RCPT TO:<g@h>\nS: 250\nC: QUIT\nS: 221", relaying(o));
 }
 
 TEST_CASE("with at_rcpt a next hop that did not wait for the text is asked again") {
@@ -840,7 +832,7 @@ TEST_CASE("with at_rcpt a next hop that did not wait for the text is asked again
         hop.on({.command = "RCPT", .connection = 1}, act);
         auto o = over(hop);
         o.at_rcpt = true;
-        auto setup = asking(o);
+        auto setup = relaying(o);
         setup.handler = [&](Server::Client& c) {
             hop.wait_for(1);
             Relay(c.FROM, c.TO, c.MSG, o);
@@ -859,7 +851,7 @@ TEST_CASE("with at_rcpt every way out of a transaction ends the next hop's") {
         const bool quits = way == "QUIT";
         dialogue(hello + envelope + "C: " + way + "\nS: 2" +
                      (quits ? "" : "\n" + envelope + "C: DATA\nS: 354\nC: .\nS: 250\nC: QUIT\nS: 221"),
-                 asking(o));
+                 relaying(o));
         const auto all = hop.finish();
         REQUIRE(all.size() == (quits ? 1 : 2));
         CHECK(all[0].texts.empty());

@@ -421,9 +421,7 @@ TEST_CASE("with at_rcpt the client hears 451 at RCPT, and a refused secret is tr
     hop.reply_to("AUTH", {535, "5.7.8", "no"});
     auto o = logging_in(hop.address(), one_step());
     o.at_rcpt = true;
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    const auto setup = relaying(o);
     dialogue(R"(
         S: 220
         C: EHLO me.test
@@ -452,9 +450,7 @@ TEST_CASE("a next hop that wants TLS or a login we have not: the client may come
             hop.reply_to("MAIL", wish);
             auto o = through(hop.address(), asking(Level::none));
             o.at_rcpt = at_rcpt;
-            Setup setup;
-            setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-            setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+            const auto setup = relaying(o);
             const std::string refused = "S: 451 " + (wish.status.empty() ? "" : '4' + wish.status.substr(1));
             const auto played = dialogue(
                 "S: 220\nC: EHLO me.test\nS: 250\nC: MAIL FROM:<a@b.test>\nS: 250\n"

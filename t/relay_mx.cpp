@@ -375,9 +375,7 @@ TEST_CASE("with at_rcpt each recipient hears its own host, and one domain's refu
     auto o = net.options();
     o.at_rcpt = true;
     o.max_domains = 3;
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    const auto setup = relaying(o);
     dialogue(R"(
         S: 220
         C: EHLO me
@@ -419,9 +417,7 @@ TEST_CASE("more domains than max_domains are for another transaction") {
     const Relay relay(Sender("a@b"), recipients({"x@d.example", "x@e.example"}), text, o);
     for (const auto& r : relay.results()) CHECK(r.reply.str().starts_with("452 4.5.3"));
     CHECK(net.mails() == Counts{0});
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    const auto setup = relaying(o);
     dialogue(
         "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<x@d.example>\nS: 250\nC: RCPT "
         "TO:<x@e.example>\nS: 452 4.5.3\nC: RCPT TO:<y@D.example>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250\nC: QUIT\nS: "
@@ -504,9 +500,7 @@ TEST_CASE(
         auto o = net.options();
         o.at_rcpt = true;
         o.sessions = std::make_shared<SessionCache>();
-        Setup setup;
-        setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-        setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+        const auto setup = relaying(o);
         dialogue(
             std::string("S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<one@d.example>\nS: ") +
                 (helps ? "250" : "450 4.2.1 greylisted") +

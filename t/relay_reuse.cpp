@@ -224,9 +224,7 @@ TEST_CASE("with at_rcpt the connection is kept as well, also by who gives up") {
     const auto sessions = std::make_shared<SessionCache>();
     auto o = over(hop, sessions);
     o.at_rcpt = true;
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    const auto setup = relaying(o);
     const std::string begin = "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n";
     const std::string whole = begin + "C: DATA\nS: 354\nC: .\nS: 250\n";
     dialogue("S: 220\nC: EHLO me\nS: 250\n" + begin + "C: RSET\nS: 250\n" + whole + whole + "C: QUIT\nS: 221", setup);

@@ -675,9 +675,7 @@ TEST_CASE("with at_rcpt the recipients are asked under TLS, and 4.7.5 is what th
     hop.reply_to("RCPT TO:<bad@", {550, "5.1.1", "unknown"});
     auto o = through(hop.address(), asking(Level::verify));
     o.at_rcpt = true;
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
+    const auto setup = relaying(o);
     dialogue(R"(
         S: 220
         C: EHLO me.test
@@ -717,11 +715,7 @@ TEST_CASE("with at_rcpt the recipients are asked under TLS, and 4.7.5 is what th
         C: QUIT
         S: 221
     )",
-             setup = [&] {
-                 Setup s;
-                 s.listeners = [o](Server& server) { Relay::attach(server, o); };
-                 return s;
-             }());
+             relaying(o));
     CHECK(!exposed(plain.finish()));
 }
 
@@ -730,9 +724,7 @@ TEST_CASE("what was opened at RCPT with less TLS than the Relay asks for is not 
     auto attached = through(plain.address(), asking(Level::none)),
          relayed = through(plain.address(), asking(Level::must));
     attached.at_rcpt = relayed.at_rcpt = true;
-    Setup setup;
-    setup.listeners = [attached](Server& s) { Relay::attach(s, attached); };
-    setup.handler = [relayed](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, relayed); };
+    const auto setup = relaying(attached, relayed);
     dialogue(R"(
         S: 220
         C: EHLO me.test

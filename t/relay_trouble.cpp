@@ -53,10 +53,7 @@ Setup relaying(const NextHop& hop, bool at_rcpt = false, bool one_domain = false
     auto o = via(hop);
     o.at_rcpt = at_rcpt;
     o.one_domain = one_domain;
-    Setup setup;
-    setup.listeners = [o](Server& s) { Relay::attach(s, o); };
-    setup.handler = [o](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, o); };
-    return setup;
+    return test::relaying(o);
 }
 
 const std::string hello = "S: 220\nC: EHLO me\nS: 250\n";

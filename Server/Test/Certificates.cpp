@@ -16,21 +16,16 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "../OpenSSL.hpp"
+
 namespace Net::SMTP::Test {
 
 namespace {
 
-template <auto free>
-struct Freed {
-    template <class T>
-    void operator()(T* t) const {
-        free(t);
-    }
-};
-using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
-using X = std::unique_ptr<X509, Freed<X509_free>>;
-using File = std::unique_ptr<std::FILE, Freed<std::fclose>>;
-using Names = std::unique_ptr<GENERAL_NAMES, Freed<GENERAL_NAMES_free>>;
+using Key = std::unique_ptr<EVP_PKEY, Released<EVP_PKEY_free>>;
+using X = std::unique_ptr<X509, Released<X509_free>>;
+using File = std::unique_ptr<std::FILE, Released<std::fclose>>;
+using Names = std::unique_ptr<GENERAL_NAMES, Released<GENERAL_NAMES_free>>;
 
 struct Issuer {
     X certificate;
@@ -66,7 +61,7 @@ void write(const std::string& file, const std::vector<const X509*>& chain) {
 void extend(X509* x, X509* issuer, int which, const char* value) {
     X509V3_CTX context;
     X509V3_set_ctx(&context, issuer, x, nullptr, nullptr, 0);
-    const std::unique_ptr<X509_EXTENSION, Freed<X509_EXTENSION_free>> extension(
+    const std::unique_ptr<X509_EXTENSION, Released<X509_EXTENSION_free>> extension(
         X509V3_EXT_conf_nid(nullptr, &context, which, value));
     must(extension && X509_add_ext(x, extension.get(), -1));
 }

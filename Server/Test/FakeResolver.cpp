@@ -137,14 +137,15 @@ std::string Words::hexadecimal() {
 }
 
 struct Record {
-    std::optional<RecordType> type;  // nothing: CNAME
-    std::string data;                // RDATA; of a CNAME the name it leads to, as text
+    RecordType type;
+    std::string data;  // RDATA; of a CNAME the name it leads to, as text
+    bool alias() const { return type == RecordType::CNAME; }
 };
 
 Record parsed(std::string_view text) {
     Words words(text);
     const auto type = words.word();
-    Record record;
+    Record record{};
     if (same_text(type, "A")) {
         record = {RecordType::A, words.address(AF_INET, 4)};
     } else if (same_text(type, "AAAA")) {
@@ -162,7 +163,7 @@ Record parsed(std::string_view text) {
     } else if (same_text(type, "CNAME")) {
         const auto other = words.word();
         if (!wire_name(other)) malformed("not a record", text);
-        record = {std::nullopt, std::string(other)};
+        record = {RecordType::CNAME, std::string(other)};
     } else {
         malformed("a type it does not know", text);
     }
@@ -255,7 +256,7 @@ void FakeResolver::add(const std::string& name, std::string_view record) {
     auto one = parsed(record);
     std::lock_guard lock(state_->mutex);
     auto& records = state_->at(name).records;
-    if (std::ranges::any_of(records, [&](const Record& r) { return !r.type || !one.type; }))
+    if (std::ranges::any_of(records, [&](const Record& r) { return r.alias() || one.alias(); }))
         malformed("a CNAME beside another record of " + name, record);
     records.push_back(std::move(one));
 }
@@ -308,7 +309,7 @@ Records FakeResolver::query(const std::string& name, RecordType type, const Wait
             return {.status = Status::failed, .error = at + ": SERVFAIL"};
         const auto* found = s.find(at);
         out.secure = out.secure && found && found->secure;
-        if (found && !found->records.empty() && !found->records.front().type) {
+        if (found && !found->records.empty() && found->records.front().alias()) {
             const auto& leads_to = found->records.front().data;
             if (type == RecordType::CNAME) {
                 out.status = Status::found;

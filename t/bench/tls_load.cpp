@@ -17,6 +17,7 @@
 #include <sstream>
 #include <thread>
 
+#include "../../Server/OpenSSL.hpp"
 #include "Latencies.hpp"
 #include "Script.hpp"
 #include "Session.hpp"
@@ -98,15 +99,8 @@ Options options(int argc, char** argv) {
     return result;
 }
 
-template <auto function>
-struct Free {
-    template <typename Type>
-    void operator()(Type* what) const {
-        function(what);
-    }
-};
-using Ticket = std::unique_ptr<SSL_SESSION, Free<SSL_SESSION_free>>;
-using Context = std::unique_ptr<SSL_CTX, Free<SSL_CTX_free>>;
+using Ticket = Net::SMTP::SslSession;
+using Context = Net::SMTP::SslContext;
 
 [[noreturn]] void wrong(const std::string& what) {
     char why[256] = "";
