@@ -120,7 +120,7 @@ asks_for  = $(patsubst $(B)/t/bench/%,$(B)/bench/%,$(patsubst %.cpp,$(B)/%,$(she
 $(foreach x,$(extras),$(eval $(call asks_for,$($(x)_headers)): $($(x)_static)))
 $(call asks_for,SMTP/Test\.hpp): $(kit)
 archives  = $(filter $(kit),$^) $(filter $(extra_statics),$^) $(static)
-needed    = $(foreach x,$(extras),$(if $(filter $($(x)_static),$^),$($(x)_needs))) $(core_needs) $(if $(shell grep -l '<Poco/' $(1)),-lPocoNet -lPocoFoundation)
+needed    = $(foreach x,$(extras),$(if $(filter $($(x)_static),$^),$($(x)_needs))) $(core_needs) $(if $(shell grep -lE '<(Poco/|Net/SMTP/Poco)' $(1)),-lPocoNet -lPocoFoundation)
 
 $(B)/examples/%: $(B)/o/examples/%.o $(static)
 	@mkdir -p $(@D)

@@ -114,6 +114,8 @@ Deadline Server::Client::deadline(std::chrono::seconds wait) const {
     return std::min(Clock::now() + wait, session_end());
 }
 
+Wait Server::Client::wait(Deadline end) const { return Shared::wait(shared_, std::min(end, session_end())); }
+
 void Server::Client::say(const Reply& reply) {
     if (!heard<Event::Response>()) return put(reply);
     if (const auto other = shown(reply)) put(*other);

@@ -17,6 +17,7 @@
 #include "Reply.hpp"
 #include "Server.hpp"
 #include "Sink.hpp"
+#include "Wait.hpp"
 
 namespace Net::SMTP {
 
@@ -96,6 +97,18 @@ public:
     const std::string& id() const { return id_; }  // unlike any other session's
     // Whether the session is over: nothing more can be said.
     bool closed() const { return ended_; }
+
+    // For plugins and listeners, on the session's thread. Shows an event of theirs, or of the program's, to who hears
+    // it: as the server's own are, so that a Hangup ends the session with the next reply. True if no plugin kept it from
+    // the listeners.
+    template <class Kind>
+    bool show(Kind& event) {
+        const auto shown = pipeline().show(kind_of<Kind>(), event, view_);
+        hang_up_ |= shown.hang_up;
+        return shown.listeners;
+    }
+    // How long a session bears waiting for something else: until then, or its own end, or that of the server's drain.
+    Wait wait(Deadline end) const;
 
     // A place for one thing a listener wants to find again in MSG.content() when the message is there; it ends with the
     // transaction. Only between MAIL and the end of the message.
@@ -180,11 +193,6 @@ private:
     std::size_t recipients() const { return lmtp_ ? named_.size() : TO.size(); }
     // Says it and ends the session.
     void goodbye(const Reply&, bool politely = true);
-    // Shows the event to who hears it.
-    template <class Kind>
-    void show(Kind& event) {
-        hang_up_ |= pipeline().show(kind_of<Kind>(), event, view_).hang_up;
-    }
     template <class Kind>
     bool heard() {
         return pipeline().heard(kind_of<Kind>(), view_);

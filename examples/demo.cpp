@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/Plugins/Domains.hpp>
 #include <thread>
 
 #include "arguments.hpp"
@@ -17,7 +18,6 @@ int main(int argc, char** argv) try {
             {listening, {"--dir", "DIR", "where the files are; it is made", "", "build/mail"}, our_networks}));
     SecurityFiles security(given);
     const auto dir = given("--dir");
-    const Networks trusted(given("--trusted"));
     mkdir(dir.c_str(), 0777);
     Options options{.spool_dir = dir};
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
@@ -37,10 +37,8 @@ int main(int argc, char** argv) try {
         });
     });
 
-    server.on<Event::Rcpt>([&](Event::Rcpt& e) {
-        const bool known = trusted.contains(e.client.peer()) || !e.client.user().empty();
-        if (!known) e.reply = {550, "5.7.1", "Relaying denied"};
-    });
+    server.pipeline().add("domains",
+                          std::make_shared<Domains>(Domains::Options{.trusted = Networks(given("--trusted"))}));
     security.reload_on_hang_up();
     ready(server);
     server.run([&](Server::Client& client) { Relay(client.FROM, client.TO, client.MSG, via); });

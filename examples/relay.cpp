@@ -1,6 +1,7 @@
 // relay -- hands every mail of trusted clients on while the client waits: to a smart host, of which it offers what that
 // offers, or by MX.
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/Plugins/Domains.hpp>
 #include <Net/SMTP/Server/UnboundResolver.hpp>
 #include <condition_variable>
 #include <mutex>
@@ -59,7 +60,6 @@ int main(int argc, char** argv) try {
              {"--mx-port", "PORT", "of the hosts found by MX", "", "25", is_port},
              {"--trust-anchor", "FILE", "for DNSSEC, as /usr/share/dns/root.key; --via-tls dane needs it"}})));
     SecurityFiles security(given);
-    const Networks trusted(given("--trusted"));
     Relay::Options next{.host = given("--via"),
                         .mx_port = static_cast<std::uint16_t>(given.number("--mx-port")),
                         .tls = next_hop_tls(given),
@@ -85,10 +85,8 @@ int main(int argc, char** argv) try {
             e.offer.dsn &= there.dsn;
             e.offer.binary_mime &= there.binary_mime && there.chunking;
         });
-    server.on<Event::Rcpt>([&](Event::Rcpt& e) {
-        const bool known = trusted.contains(e.client.peer()) || !e.client.user().empty();
-        if (!known) e.reply = {550, "5.7.1", "Relaying denied"};
-    });
+    server.pipeline().add("domains",
+                          std::make_shared<Domains>(Domains::Options{.trusted = Networks(given("--trusted"))}));
     Relay::attach(server, next);
     server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
     security.reload_on_hang_up();

@@ -1,7 +1,11 @@
 // Tests of Poco.hpp: a session on a Poco socket.
 #include <Poco/Channel.h>
+#include <Poco/Net/HTTPClientSession.h>
+#include <Poco/Net/HTTPRequest.h>
+#include <Poco/Net/HTTPResponse.h>
 #include <Poco/Net/ServerSocket.h>
 #include <Poco/Net/StreamSocket.h>
+#include <Poco/StreamCopier.h>
 #include <doctest/doctest.h>
 #include <sys/socket.h>
 
@@ -72,4 +76,36 @@ TEST_CASE("a log's lines go to a Poco logger as they are, with its priority, and
     CHECK(kept->messages[0].getPriority() == Poco::Message::PRIO_INFORMATION);
     CHECK(kept->messages[1].getText().find(" event=session ") != std::string::npos);
     Poco::Logger::destroy("smtp.test");
+}
+
+TEST_CASE("counters are read by HTTP, and nothing else is") {
+    Server server({"127.0.0.1:0"});
+    const Counters counters;
+    counters.listen(server.pipeline());
+    const auto http = metrics(counters, "127.0.0.1:0", "mx");
+    const auto ask = [&](const std::string& method, std::string& body) {
+        Poco::Net::HTTPClientSession session("127.0.0.1", http->port());
+        session.setTimeout(Poco::Timespan(10, 0));
+        Poco::Net::HTTPRequest request(method, "/metrics");
+        session.sendRequest(request);
+        Poco::Net::HTTPResponse response;
+        auto& stream = session.receiveResponse(response);
+        body.clear();
+        Poco::StreamCopier::copyToString(stream, body);
+        CHECK(response.getContentType() == "text/plain; version=0.0.4");
+        return int(response.getStatus());
+    };
+    std::string body;
+    CHECK(ask("GET", body) == 200);
+    CHECK(body.find("\nmx_sessions_total 0\n") != body.npos);
+    {
+        Poco::Net::StreamSocket near(Poco::Net::SocketAddress("127.0.0.1", server.port()));
+        near.sendBytes("QUIT\r\n", 6);
+        Server::Client client(server.accept());
+        CHECK(!client.process());
+    }
+    CHECK(ask("GET", body) == 200);
+    CHECK(body.find("\nmx_sessions_total 1\n") != body.npos);
+    CHECK(ask("DELETE", body) == 405);
+    CHECK(body.empty());
 }

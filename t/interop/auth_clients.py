@@ -346,7 +346,7 @@ def relay_for_users(box):
     for connect in relay.smtp, relay.smtps, lambda: smtp(relay.port):
         with connect() as stranger:
             stranger.mail(ANNA)
-            equal(stranger.rcpt(BERT), (550, b"5.7.1 Relaying denied"), "a stranger's RCPT")
+            equal(stranger.rcpt(BERT), (550, b"5.7.1 Relaying denied: <%s>" % BERT.encode()), "a stranger's RCPT")
     curl(relay, WAYS[0], letter(), status=55)
     equal(sink.mails(), [], "mails of strangers")
     sent = []
