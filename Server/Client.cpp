@@ -114,6 +114,13 @@ Deadline Server::Client::deadline(std::chrono::seconds wait) const {
     return std::min(Clock::now() + wait, session_end());
 }
 
+bool Server::Client::pause(Deadline until) {
+    until = std::min(until, session_end());
+    return connection_.flush(deadline(shared_->options.command_timeout)) && connection_.pause(until);
+}
+
+bool Server::Client::pending() { return connection_.readable() && !connection_.peer_gone(); }
+
 Wait Server::Client::wait(Deadline end) const { return Shared::wait(shared_, std::min(end, session_end())); }
 
 void Server::Client::say(const Reply& reply) {
@@ -159,7 +166,6 @@ void Server::Client::goodbye(const Reply& reply, bool politely) {
 }
 
 void Server::Client::trouble(const std::string& what) { shared_->trouble(this, what); }
-
 
 // ---- the way of a session ----
 

@@ -99,14 +99,19 @@ public:
     bool closed() const { return ended_; }
 
     // For plugins and listeners, on the session's thread. Shows an event of theirs, or of the program's, to who hears
-    // it: as the server's own are, so that a Hangup ends the session with the next reply. True if no plugin kept it from
-    // the listeners.
+    // it: as the server's own are, so that a Hangup ends the session with the next reply. True if no plugin kept it
+    // from the listeners.
     template <class Kind>
     bool show(Kind& event) {
         const auto shown = pipeline().show(kind_of<Kind>(), event, view_);
         hang_up_ |= shown.hang_up;
         return shown.listeners;
     }
+    // Lets time pass before an answer (a tarpit; who talks before he is greeted): until then, or the session's own end,
+    // or the server's stop. What was said before goes out first. False: the client has gone.
+    bool pause(Deadline until);
+    // Whether the client has sent something that nobody has read. Before the greeting it came too early.
+    bool pending();
     // How long a session bears waiting for something else: until then, or its own end, or that of the server's drain.
     Wait wait(Deadline end) const;
 

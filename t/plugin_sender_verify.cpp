@@ -209,6 +209,22 @@ TEST_CASE("twenty clients at once are told the same by one question") {
     CHECK(v.dns->asked("no.test") == 1);
 }
 
+TEST_CASE("the end of the drain ends the wait for a DNS that says nothing") {
+    Verified v;
+    v.dns->stall("dead.test");
+    v.options.timeout = 1h;
+    Server server(Addresses{"127.0.0.1:0"}, brief());
+    server.pipeline().add("sender", std::make_shared<SenderVerify>(v.options));
+    Background running([&] { server.run([](Server::Client& c) { c.accept(); }, {.drain = 1s}); });
+    auto wire = dial(server);
+    play(wire, "S: 220\nC: EHLO me\nS: 250\n");
+    wire.say("MAIL FROM:<a@dead.test>");
+    for (const auto end = Clock::now() + patience; v.dns->asked() == 0 && Clock::now() < end;)
+        std::this_thread::sleep_for(1ms);
+    server.stop();
+    CHECK_NOTHROW(running.join());
+}
+
 TEST_CASE("without a resolver there is no such plugin") {
     CHECK_THROWS_AS(SenderVerify(SenderVerify::Options{}), std::invalid_argument);
 }

@@ -83,22 +83,21 @@ void DNSBL::greet(Event::Connect& e) {
     const auto address = address_octets(host);
     if (address.empty()) return;
     Answers answers;
-    const int weight = ask_all(address, answers);
+    const int weight = ask_all(address, e.client.wait(Clock::now() + options_.timeout), answers);
     const bool listed = weight >= options_.threshold;
     const auto greeting = e.reply;
     if (listed) e.reply = {554, "5.7.1", refusal(host, answers)};
     Result result(e.client, answers, weight, listed, greeting, e.reply);
-    e.client.pipeline().send(result);
+    e.client.show(result);
 }
 
-int DNSBL::ask_all(const std::string& address, Answers& answers) {
-    const auto end = Clock::now() + options_.timeout;
+int DNSBL::ask_all(const std::string& address, const Wait& wait, Answers& answers) {
     auto left = std::ptrdiff_t(options_.zones.size());
     int weight = 0;
     for (const auto& zone : options_.zones) {
         // A dead zone takes no time from those behind it.
-        const auto share = std::max(end - Clock::now(), Clock::duration::zero()) / left--;
-        answers.push_back(ask(zone, address, Clock::now() + share));
+        const auto share = std::max(wait.end - Clock::now(), Clock::duration::zero()) / left--;
+        answers.push_back(ask(zone, address, wait.within(Clock::now() + share)));
         if (answers.back().listed) weight += zone.weight;
         if (weight >= options_.threshold && !allows_) break;
     }
@@ -149,7 +148,9 @@ std::string DNSBL::refusal(const std::string& host, const Answers& answers) cons
         join(zones, answer.zone);
         join(reasons, answer.reason);
     }
-    return filled(options_.text, {{"{address}", host}, {"{zone}", zones}, {"{reason}", reasons}});
+    auto text = filled(options_.text, {{"{address}", host}, {"{zone}", zones}, {"{reason}", reasons}});
+    text.erase(text.find_last_not_of(' ') + 1);  // where nothing came of {reason}
+    return text;
 }
 
 }  // namespace Net::SMTP

@@ -51,10 +51,10 @@ public:
 private:
     using Answers = std::vector<Answer>;
     void greet(Event::Connect&);
-    int ask_all(const std::string& host, Answers&);
-    Answer ask(const Zone&, const std::string& host, const Wait&);
+    int ask_all(const std::string& address, const Wait&, Answers&);
+    Answer ask(const Zone&, const std::string& address, const Wait&);
     void read(const Zone&, const Records&, Answer&) const;
-    bool lists_everybody(const Zone&, const std::string& host, const Wait&, std::string& error);
+    bool lists_everybody(const Zone&, const std::string& address, const Wait&, std::string& error);
     std::string refusal(const std::string& host, const Answers&) const;
 
     const Options options_;

@@ -35,17 +35,14 @@ void SenderVerify::verify(Event::Mail& e) {
     if (!e.reply.positive() || domain.empty() || literal || !e.client.user().empty()) return;
     if (options_.exempt.contains(e.client.peer())) return;
     std::string error;
-    const auto verdict = ask(domain, error);
+    const auto verdict = ask(domain, e.client.wait(Clock::now() + options_.timeout), error);
     if (verdict != Verdict::fine) e.reply = refusal(verdict, domain);
     Result result(e.client, e.sender, verdict, error, e.reply);
-    Pipeline::View view;
-    const auto shown = e.client.pipeline().show(kind_of<Result>(), result, view);
-    if (shown.hang_up && !e.reply.positive()) throw Hangup(e.reply);
+    e.client.show(result);
 }
 
-SenderVerify::Verdict SenderVerify::ask(const std::string& domain, std::string& error) {
+SenderVerify::Verdict SenderVerify::ask(const std::string& domain, const Wait& wait, std::string& error) {
     using Status = Records::Status;
-    const Wait wait(Clock::now() + options_.timeout);
     const auto records = cache_.query(domain, RecordType::MX, wait);
     error = records.error;
     switch (records.status) {

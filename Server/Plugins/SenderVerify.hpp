@@ -37,7 +37,7 @@ public:
 
 private:
     void verify(Event::Mail&);
-    Verdict ask(const std::string& domain, std::string& error);
+    Verdict ask(const std::string& domain, const Wait&, std::string& error);
     Verdict ask_addresses(const std::string& domain, const Wait&, std::string& error);
 
     const Options options_;
