@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <climits>
 #include <condition_variable>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <new>
@@ -21,6 +22,7 @@
 
 #include "Client.hpp"
 #include "Event.hpp"
+#include "Listener.hpp"
 #include "Shared.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -40,11 +42,6 @@ using namespace std::chrono_literals;
 
 // Threads that wait for a connection beyond these end themselves.
 constexpr std::size_t most_spare = 64;
-
-void signal_event(int fd) {
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto n = write(fd, &one, sizeof one);
-}
 
 bool other_threads() {
     DIR* tasks = opendir("/proc/self/task");
@@ -67,14 +64,10 @@ void Server::stop() noexcept {
     shared_->stopping = true;
     closed_ = true;
     if (getpid() != owner_) return;  // a child's copy: the parent decides for itself
-    signal_event(shared_->stop_fd);
-    signal_event(wake_);
+    make_readable(shared_->stop_fd);
+    make_readable(wake_);
     // Whoever waits inside accept(2) comes out. Not where the socket is somebody else's, too.
-    ++accepting_;  // close() waits for us, or we see that it has been
-    if (!freed_)
-        for (const auto& s : sockets_)
-            if (s.ours) shutdown(s.fd, SHUT_RD);
-    --accepting_;
+    listeners_->deafen();
 }
 
 void Server::run(const Handler& handler, const Run& how) {
@@ -135,31 +128,40 @@ void Server::run_inline(const Handler& handler) {
 // system wakes exactly one for a connection, and nobody hands anything over. Who takes the last waiting one's place
 // first starts another.
 struct Server::Crew {
-    Crew(Server& s, const Handler& h, const Run& r) : server(s), handler(h), how(r), idle(s.sockets_.size(), 0) {}
+    Crew(Server& s, const Handler& h, const Run& r) : server(s), handler(h), how(r) {}
+
+    // A socket's threads. Whoever waits keeps it open.
+    struct Post {
+        std::shared_ptr<Listener> listener{};
+        std::size_t waiting = 0;
+    };
 
     Server& server;
     const Handler& handler;
     const Run& how;
     std::mutex mutex;
     std::condition_variable changed;
-    std::vector<std::size_t> idle;  // waiting threads, by socket
+    std::vector<std::shared_ptr<Post>> posts;
     std::size_t serving = 0, threads = 0;
     std::vector<pthread_t> ended;  // to be joined
+    std::atomic<int> failed{0};    // errno: why the last socket was given up
 
     struct Start {
         Crew* crew;
-        std::size_t socket;
+        std::shared_ptr<Post> post;
     };
 
     // With the lock held. False when the system has no more threads.
-    bool enlist(std::size_t socket);
-    void work(std::size_t socket);
-    Connection next(std::size_t socket);
+    bool enlist(const std::shared_ptr<Post>&);
+    bool man();
+    void work(const std::shared_ptr<Post>&);
+    Connection next(const std::shared_ptr<Listener>&);
+    void leave(Post&);
     void join_ended(std::unique_lock<std::mutex>&);
     static void* enter(void* start);
 };
 
-bool Server::Crew::enlist(std::size_t socket) {
+bool Server::Crew::enlist(const std::shared_ptr<Post>& post) {
     std::size_t stack = std::max<std::size_t>(how.stack, PTHREAD_STACK_MIN);
 #ifdef NET_SMTP_SANITIZED
     stack = std::max<std::size_t>(stack, 1 << 20);
@@ -172,7 +174,7 @@ bool Server::Crew::enlist(std::size_t socket) {
     int error = EAGAIN;
     try {
         ended.reserve(ended.size() + threads + 1);  // so that a thread's end needs no memory
-        start = std::make_unique<Start>(Start{this, socket});
+        start = std::make_unique<Start>(Start{this, post});
         error = pthread_create(&thread, &attributes, enter, start.get());
     } catch (const std::bad_alloc&) {
     }
@@ -180,14 +182,14 @@ bool Server::Crew::enlist(std::size_t socket) {
     if (error != 0) return false;
     static_cast<void>(start.release());  // the thread's now
     ++threads;
-    ++idle[socket];
+    ++post->waiting;
     return true;
 }
 
 void* Server::Crew::enter(void* argument) {
     const std::unique_ptr<Start> start(static_cast<Start*>(argument));
     auto& crew = *start->crew;
-    crew.work(start->socket);
+    crew.work(start->post);
     std::lock_guard lock(crew.mutex);
     crew.ended.push_back(pthread_self());
     --crew.threads;
@@ -195,43 +197,59 @@ void* Server::Crew::enter(void* argument) {
     return nullptr;
 }
 
-// The next connection of one socket; empty when the server stops.
-Connection Server::Crew::next(std::size_t socket) {
-    const auto& s = server.sockets_[socket];
+// The next connection of one socket; empty when that or the server has come to its end.
+Connection Server::Crew::next(const std::shared_ptr<Listener>& from) {
+    auto& l = *from;
     int back_off = 10;
-    while (!server.closed_) {
-        if (!s.ours) {
-            pollfd fds[2] = {{s.fd, POLLIN, 0}, {server.wake_, POLLIN, 0}};
-            poll(fds, 2, -1);
-            if (server.closed_) break;
+    while (!server.closed_ && !l.retired) {
+        if (!l.ours) {
+            pollfd fds[3] = {{l.fd, POLLIN, 0}, {server.wake_, POLLIN, 0}, {l.end_fd, POLLIN, 0}};
+            poll(fds, 3, -1);
+            if (server.closed_ || l.retired) break;
         }
-        const int fd = accept4(s.fd, nullptr, nullptr, SOCK_CLOEXEC);
+        const int fd = accept4(l.fd, nullptr, nullptr, SOCK_CLOEXEC);
+        const int error = errno;
         if (fd >= 0) {
+            l.relieved();
             try {
-                return server.dress(fd, s);
+                return server.dress(fd, l);
             } catch (const std::bad_alloc&) {
                 continue;  // the descriptor is closed; its client will come again
             }
         }
-        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
+        const auto trouble = accept_trouble(error);
+        if (trouble == AcceptTrouble::passes) continue;
+        if (server.closed_ || l.retired) break;
+        if (trouble == AcceptTrouble::shortage) {
+            server.exhausted(l, error);
+        } else if (server.give_up(from, error)) {
+            if (server.listeners_->now()->sockets.empty()) failed = error;
+            server.rouse();
+            break;
+        }
         if (!server.pause(back_off)) break;
         back_off = std::min(back_off * 2, 1000);
     }
     return {};
 }
 
-void Server::Crew::work(std::size_t socket) {
+// One waits no more. With the lock held.
+void Server::Crew::leave(Post& post) {
+    if (--post.waiting == 0 && (server.closed_ || post.listener->retired)) post.listener.reset();
+}
+
+void Server::Crew::work(const std::shared_ptr<Post>& post) {
     for (;;) {
-        auto connection = next(socket);
+        auto connection = next(post->listener);
         bool refuse = false;
         {
             std::unique_lock lock(mutex);
-            --idle[socket];
+            leave(*post);
             if (!connection) return;
             refuse = how.limit > 0 && serving >= how.limit;
-            if (!refuse && idle[socket] == 0) {
+            if (!refuse && post->waiting == 0 && post->listener) {
                 join_ended(lock);
-                refuse = !enlist(socket);
+                refuse = !enlist(post);
             }
             ++serving;
         }
@@ -243,8 +261,8 @@ void Server::Crew::work(std::size_t socket) {
         }
         std::lock_guard lock(mutex);
         --serving;
-        if (server.closed_ || idle[socket] >= most_spare) return;
-        ++idle[socket];
+        if (server.closed_ || !post->listener || post->waiting >= most_spare) return;
+        ++post->waiting;
     }
 }
 
@@ -258,37 +276,59 @@ void Server::Crew::join_ended(std::unique_lock<std::mutex>& lock) {
     }
 }
 
+// Gives each socket its first thread, without which it is deaf; what the system lacks for it now it may have in a
+// moment. False: it lacks something.
+bool Server::Crew::man() {
+    try {
+        const auto list = server.listeners_->now();
+        std::unique_lock lock(mutex);
+        join_ended(lock);
+        std::erase_if(posts, [](const auto& p) {
+            if (p->waiting == 0 && p->listener && p->listener->retired) p->listener.reset();
+            return !p->listener;
+        });
+        for (const auto& l : list->sockets) {
+            if (std::ranges::find(posts, l, &Post::listener) != posts.end()) continue;
+            if (l->ours) fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
+            auto post = std::make_shared<Post>(l);
+            posts.push_back(post);
+            if (enlist(post)) continue;
+            posts.pop_back();
+            return false;
+        }
+        return true;
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+}
+
 void Server::run_threads(const Handler& handler, const Run& how) {
     Crew crew(*this, handler, how);
-    for (const auto& s : sockets_)
-        if (s.ours) fcntl(s.fd, F_SETFL, fcntl(s.fd, F_GETFL) & ~O_NONBLOCK);
 #ifndef NET_SMTP_SANITIZED
     // Down to here a session of ours is never deep while it waits.
     shared_->trim_stack = how.stack / 2 / 4096 * 4096;
 #endif
-    std::unique_lock lock(crew.mutex);
-    // Without its first thread a socket is deaf; what the system lacks now it may have in a moment.
-    for (std::size_t i = 0; i < sockets_.size() && !closed_;) {
-        if (crew.enlist(i)) {
-            ++i;
-            continue;
-        }
-        lock.unlock();
-        pause(100);
-        lock.lock();
+    int failed = 0;
+    while (!closed_) {
+        const bool manned = crew.man();
+        failed = crew.failed.exchange(0);
+        if (failed && listeners_->now()->sockets.empty()) stop();
+        else pause(manned ? -1 : 100), heed();
     }
-    lock.unlock();
+    leave_ports();
 
-    while (!closed_) pause(-1);
-
-    lock.lock();
+    std::unique_lock lock(crew.mutex);
+    for (const auto& p : crew.posts)
+        if (p->waiting == 0) p->listener.reset();
     crew.changed.wait(lock, [&] { return crew.threads == 0; });
     crew.join_ended(lock);
+    if (failed) throw std::system_error(failed, std::generic_category(), "accept");
 }
 
 // ---- processes ----
 
 void Server::run_processes(const Handler& handler, const Run& how) {
+    std::exception_ptr failed;
     std::vector<pid_t> children;
     // By pid, never waitpid(-1): the program may have children of its own.
     const auto reap = [&] {
@@ -330,7 +370,11 @@ void Server::run_processes(const Handler& handler, const Run& how) {
             }
         } catch (const std::bad_alloc&) {
             pause(100);  // some child may give memory back
+        } catch (const std::system_error&) {
+            failed = std::current_exception();  // nobody listens any more, but the children have clients
+            stop();
         }
+    leave_ports();
     const auto end = shared_->drained() + 1s;  // a child that cuts its client itself may still say how
     for (reap(); !children.empty() && Clock::now() < end; reap()) poll(nullptr, 0, 20);
     for (auto child : children) kill(child, SIGKILL);
@@ -338,6 +382,7 @@ void Server::run_processes(const Handler& handler, const Run& how) {
         reap();
         poll(nullptr, 0, 5);
     }
+    if (failed) std::rethrow_exception(failed);
 }
 
 }  // namespace Net::SMTP

@@ -1,25 +1,20 @@
 #include "Server.hpp"
 
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "Event.hpp"
+#include "Listener.hpp"
 #include "Shared.hpp"
 #include "Socket.hpp"
 
@@ -31,44 +26,12 @@ namespace {
     throw std::system_error(error, std::generic_category(), what);
 }
 
-unsigned long inode_of(const std::string& path) {
-    struct stat status {};
-    return stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
-}
-
-// RFC 2033 5: who expects SMTP must not meet LMTP.
-void check_port(const Options& options, const Endpoint& e) {
-    if (options.protocol == Protocol::lmtp && !e.local() && e.port == 25)
-        throw std::invalid_argument("LMTP must not be spoken on TCP port 25: " + e.str());
-}
-
-// A socket file nobody listens behind any more.
-bool stale(const SocketAddress& a, const std::string& path) {
-    if (!inode_of(path)) return false;
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return false;
-    const bool refused = connect(fd, a.get(), a.size) != 0 && errno == ECONNREFUSED;
-    close(fd);
-    return refused;
-}
-
-// "tls:" in front of an address.
-constexpr std::string_view implicit = "tls:";
-
 std::string full_address(const std::string& host, std::uint16_t port) {
+    constexpr std::string_view implicit = "tls:";
     if (host.starts_with(implicit)) return std::string(implicit) + full_address(host.substr(implicit.size()), port);
     if (host.starts_with("unix:") || host.starts_with("fd:")) return host;
     const bool with_port = host.starts_with('[') || std::ranges::count(host, ':') == 1;
     return (with_port ? Endpoint::parse(host, port) : Endpoint{host.empty() ? "::" : host, port}).str();
-}
-
-bool out_of_resources(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
-
-// What accept(2) says when it was the peer's or the network's fault.
-bool passing(int error) {
-    return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN || error == ENOPROTOOPT ||
-           error == EHOSTDOWN || error == ENONET || error == EHOSTUNREACH || error == EOPNOTSUPP ||
-           error == ENETUNREACH || error == ETIMEDOUT || error == EPERM;
 }
 
 }  // namespace
@@ -77,16 +40,18 @@ Server::Server(const std::string& host, std::uint16_t port, Options options)
     : Server({full_address(host, port)}, std::move(options)) {}
 
 Server::Server(const std::vector<std::string>& addresses, Options options)
-    : shared_(std::make_shared<Shared>(std::move(options))), owner_(getpid()) {
+    : shared_(std::make_shared<Shared>(std::move(options))),
+      listeners_(std::make_unique<Listeners>()),
+      owner_(getpid()) {
     wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_ < 0) fail("eventfd");
     shared_->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     try {
         if (shared_->stop_fd < 0) fail("eventfd");
         if (addresses.empty()) throw std::invalid_argument("Server: no address to listen on");
-        for (const auto& a : addresses) add(a);
+        for (const auto& a : addresses) listeners_->start(a, shared_->options, Listeners::Again::fails);
     } catch (...) {
-        free_sockets();
+        listeners_->clear();
         ::close(wake_);
         throw;
     }
@@ -116,108 +81,90 @@ std::vector<std::string> Server::activated() {
     return out;
 }
 
-void Server::add(std::string_view address) {
-    if (address.starts_with(implicit)) {
-        if (!shared_->options.tls) throw std::invalid_argument("no certificate for " + std::string(address));
-        const auto before = sockets_.size();
-        address.remove_prefix(implicit.size());
-        add(address, 465);
-        for (auto i = before; i < sockets_.size(); ++i) sockets_[i].tls = true;
-    } else {
-        add(address, 25);
+// ---- listeners ----
+
+std::vector<Endpoint> Server::start_listener(const std::string& address) {
+    if (getpid() != owner_) throw std::logic_error("start_listener() in a forked child");
+    if (closed_) fail("listen on " + address, ECANCELED);
+    std::vector<Endpoint> where;
+    try {
+        where = listeners_->start(address, shared_->options, Listeners::Again::finds);
+    } catch (const std::system_error& error) {
+        tell(meant_by(address), error.code().value(), address, false);
+        throw;
+    } catch (const std::runtime_error&) {  // the name has no address
+        tell(meant_by(address), EADDRNOTAVAIL, address, false);
+        throw;
+    }
+    if (closed_) {  // stop() may not have seen it
+        listeners_->clear();
+        fail("listen on " + address, ECANCELED);
+    }
+    rouse();
+    return where;
+}
+
+bool Server::stop_listener(const std::string& address) {
+    if (getpid() != owner_) throw std::logic_error("stop_listener() in a forked child");
+    if (listeners_->stop(address) == 0) return false;
+    rouse();
+    return true;
+}
+
+void Server::tell(const Endpoint& where, int error, const std::string& address, bool lives) noexcept {
+    try {
+        Event::ListenerFailed event(where, error, address, lives);
+        shared_->pipeline.send(event);
+    } catch (...) {  // no memory to tell it
     }
 }
 
-void Server::add(std::string_view address, std::uint16_t port_unsaid) {
-    if (address.starts_with("fd:")) {
-        int fd = -1;
-        const char* const end = address.data() + address.size();
-        if (std::from_chars(address.data() + 3, end, fd).ptr != end || fd < 0)
-            throw std::invalid_argument("not a descriptor: " + std::string(address));
-        return inherit(fd);
+// Who takes it from the list tells, when nothing of ours listens there any more. False: somebody else has, or there is
+// no memory for it.
+bool Server::give_up(std::shared_ptr<Listener> listener, int error) {
+    try {
+        const auto where = listener->where;
+        const auto address = listener->address();
+        if (!listeners_->remove(*listener)) return false;
+        listener.reset();
+        rouse();
+        tell(where, error, address, false);
+        return true;
+    } catch (const std::bad_alloc&) {
+        return false;
     }
-    const auto e = Endpoint::parse(address, port_unsaid);
-    check_port(shared_->options, e);
-    if (e.local()) return bind_to(e, false);
-    if (e.host.empty() || e.host == "::") {
-        try {
-            return bind_to({"::", e.port}, true);
-        } catch (const std::system_error& error) {
-            if (error.code().value() != EAFNOSUPPORT) throw;
-            return bind_to({"0.0.0.0", e.port}, false);  // a system without IPv6
-        }
-    }
-    // A name may have several addresses; with port 0 they share the first one's number.
-    auto port = e.port;
-    std::vector<Endpoint> done;
-    std::exception_ptr missing;
-    const auto before = sockets_.size();
-    for (const auto& a : resolve(e, true)) {
-        auto one = endpoint(a.storage, a.size);
-        one.port = port;
-        if (std::ranges::find(done, one) != done.end()) continue;
-        done.push_back(one);
-        try {
-            bind_to(one, false);
-        } catch (const std::system_error& error) {
-            // Of a name like localhost one kind may be missing here, but not all.
-            if (error.code().value() != EAFNOSUPPORT && error.code().value() != EADDRNOTAVAIL) throw;
-            missing = std::current_exception();
-            continue;
-        }
-        port = addresses_.back().port;
-    }
-    if (missing && sockets_.size() == before) std::rethrow_exception(missing);
 }
 
-void Server::bind_to(const Endpoint& e, bool dual) {
-    const auto a = resolve(e, true).front();
-    Socket s;
-    s.fd = socket(a.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (s.fd < 0) fail("listen on " + e.str());
-    const int on = 1, only6 = dual ? 0 : 1;
-    if (a.family() != AF_UNIX) setsockopt(s.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (a.family() == AF_INET6) setsockopt(s.fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof only6);
-    prepare_socket(s.fd);  // connections inherit it
-    if (e.local() && stale(a, e.host)) unlink(e.host.c_str());
-    if (bind(s.fd, a.get(), a.size) != 0 || ::listen(s.fd, SOMAXCONN) != 0) {
-        const int error = errno;
-        ::close(s.fd);
-        fail("listen on " + e.str(), error);
-    }
-    if (e.local()) {
-        s.path = e.host;
-        s.inode = inode_of(e.host);
-        addresses_.push_back(e);
-    } else {
-        sockaddr_storage bound{};
-        socklen_t size = sizeof bound;
-        getsockname(s.fd, reinterpret_cast<sockaddr*>(&bound), &size);
-        addresses_.push_back(endpoint(bound, size));
-    }
-    sockets_.push_back(std::move(s));
+// Nobody listens from now on, while sessions go on.
+void Server::leave_ports() {
+    if (getpid() == owner_) listeners_->clear();
 }
 
-void Server::inherit(int fd) {
-    const auto name = "fd:" + std::to_string(fd);
-    int listening = 0;
-    socklen_t size = sizeof listening;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) fail("listen on " + name);
-    if (!listening) fail("listen on " + name, EINVAL);
-    sockaddr_storage bound{};
-    size = sizeof bound;
-    getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size);
-    addresses_.push_back(endpoint(bound, size));
-    check_port(shared_->options, addresses_.back());
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    Socket s;
-    s.fd = fd;
-    s.ours = false;
-    sockets_.push_back(std::move(s));
+// Tells it once.
+void Server::exhausted(Listener& listener, int error) {
+    if (listener.exhausted.exchange(true)) return;
+    try {
+        tell(listener.where, error, listener.address(), true);
+    } catch (const std::bad_alloc&) {
+    }
 }
 
-Connection Server::dress(int fd, const Socket& from) const {
+std::vector<Endpoint> Server::addresses() const { return listeners_->now()->where; }
+bool Server::implicit_tls(std::size_t i) const { return listeners_->now()->sockets.at(i)->tls; }
+
+std::uint16_t Server::port() const {
+    const auto where = addresses();
+    return where.empty() ? 0 : where.front().port;
+}
+
+std::string Server::address() const {
+    const auto where = addresses();
+    return where.empty() ? "" : where.front().str();
+}
+
+// ---- connections ----
+
+Connection Server::dress(int fd, const Listener& from) const {
     Connection c;
     c.in_ = c.out_fd_ = fd;
     c.socket_ = true;
@@ -231,11 +178,25 @@ Connection Server::dress(int fd, const Socket& from) const {
     return c;
 }
 
-// Waits, unless the server is closed meanwhile: false.
+// Waits, unless the server is closed or its listeners change meanwhile. False: it is closed.
 bool Server::pause(int milliseconds) {
     pollfd wake{wake_, POLLIN, 0};
     poll(&wake, 1, milliseconds);
     return !closed_;
+}
+
+// Whoever waits for connections looks at the list again. If nobody does, nobody is told: a forked child that accepts,
+// too, would never find silence.
+void Server::rouse() {
+    if (accepting_ > 0 || running_) make_readable(wake_);
+}
+
+// Takes rouse()'s word, but leaves close()'s and stop()'s for the others. By the thread that accept() or run() is in.
+void Server::heed() {
+    if (getpid() != owner_) return;
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto n = read(wake_, &count, sizeof count);
+    if (closed_) make_readable(wake_);
 }
 
 Connection Server::accept() {
@@ -243,67 +204,84 @@ Connection Server::accept() {
         if (auto connection = accept_within(-1); connection || closed_) return connection;
 }
 
+struct Server::Failure {
+    std::shared_ptr<Listener> listener;
+    int error;
+};
+
 // The same, but empty also after that many milliseconds (-1: never).
 Connection Server::accept_within(int milliseconds) {
+    int back_off = 10;
+    while (!closed_) {
+        std::vector<Failure> failures;
+        auto connection = first_waiting(failures, milliseconds);
+        if (connection || failures.empty()) return connection;
+        if (!told(std::move(failures))) continue;
+        if (!pause(back_off)) break;
+        heed();
+        back_off = std::min(back_off * 2, 1000);
+    }
+    return {};
+}
+
+// Empty: the time is over, or not all sockets could be asked. Nothing is told from in here, so that close() can wait
+// for its end.
+Connection Server::first_waiting(std::vector<Failure>& failures, int milliseconds) {
     struct Inside {
         std::atomic<int>& count;
         explicit Inside(std::atomic<int>& c) : count(c) { ++count; }
         ~Inside() { --count; }
     } inside(accepting_);
 
-    int back_off = 10;
-    std::vector<pollfd> fds;
     while (!closed_) {
-        bool exhausted = false;
-        for (std::size_t i = 0; i < sockets_.size() && !closed_; ++i) {
-            const auto& s = sockets_[(next_ + i) % sockets_.size()];
-            const int fd = accept4(s.fd, nullptr, nullptr, SOCK_CLOEXEC);
+        const auto list = listeners_->now();
+        const auto& sockets = list->sockets;
+        for (std::size_t i = 0; i < sockets.size() && !closed_; ++i) {
+            const auto& l = sockets[(next_ + i) % sockets.size()];
+            const int fd = accept4(l->fd, nullptr, nullptr, SOCK_CLOEXEC);
+            const int error = errno;
+            if (fd >= 0 || error == EAGAIN) l->relieved();
             if (fd >= 0) {
-                next_ = (next_ + i + 1) % sockets_.size();
-                return dress(fd, s);
+                next_ = (next_ + i + 1) % sockets.size();
+                return dress(fd, *l);
             }
-            if (errno == EAGAIN || passing(errno)) continue;
-            if (closed_) break;
-            if (!out_of_resources(errno)) fail("accept");
-            exhausted = true;
+            if (accept_trouble(error) != AcceptTrouble::passes && !l->retired) failures.push_back({l, error});
         }
-        if (exhausted) {
-            if (!pause(back_off)) break;
-            back_off = std::min(back_off * 2, 1000);
-            continue;
-        }
-        fds.assign(1, {wake_, POLLIN, 0});
-        for (const auto& s : sockets_) fds.push_back({s.fd, POLLIN, 0});
-        if (!closed_ && poll(fds.data(), fds.size(), milliseconds) == 0) break;
+        if (!failures.empty()) break;
+        std::vector<pollfd> fds(1, {wake_, POLLIN, 0});
+        for (const auto& l : sockets) fds.push_back({l->fd, POLLIN, 0});
+        if (closed_ || poll(fds.data(), fds.size(), milliseconds) == 0) break;
+        if (fds[0].revents) heed();
     }
     return {};
 }
 
-std::uint16_t Server::port() const { return addresses_.front().port; }
-std::string Server::address() const { return addresses_.front().str(); }
+// Whether one of them asks for a pause.
+bool Server::told(std::vector<Failure> failures) {
+    bool wait = false;
+    for (auto& f : failures) {
+        if (accept_trouble(f.error) == AcceptTrouble::shortage) {
+            exhausted(*f.listener, f.error);
+            wait = true;
+        } else if (!closed_) {
+            const bool ours = give_up(std::move(f.listener), f.error);
+            if (ours && !closed_ && listeners_->now()->sockets.empty()) fail("accept", f.error);
+            wait |= !ours;
+        }
+    }
+    return wait;
+}
+
 const Options& Server::options() const { return shared_->options; }
 
 void Server::close() {
     if (running_ && getpid() == owner_) return stop();  // run() closes when its threads have left accept(2)
     closed_ = true;
     if (freed_.exchange(true)) return;
-    if (getpid() == owner_) {
-        const std::uint64_t one = 1;
-        [[maybe_unused]] const auto n = write(wake_, &one, sizeof one);
-        // Whoever is in accept() looks at the descriptors; it leaves at once.
-        while (accepting_ > 0) std::this_thread::yield();
-    }
-    free_sockets();
-}
-
-void Server::free_sockets() {
-    const bool owner = getpid() == owner_;
-    for (auto& s : sockets_) {
-        ::close(s.fd);
-        // Only the file we made, in case somebody has put another there meanwhile.
-        if (owner && !s.path.empty() && inode_of(s.path) == s.inode) unlink(s.path.c_str());
-    }
-    sockets_.clear();
+    if (getpid() != owner_) return listeners_->close_copies();
+    make_readable(wake_);
+    while (accepting_ > 0) std::this_thread::yield();  // it leaves at once
+    listeners_->clear();
 }
 
 void Server::forked(int pid, Connection& connection) {

@@ -19,13 +19,15 @@
 namespace Net::SMTP {
 
 struct Event;
+struct Listener;
+class Listeners;
 class Pipeline;
 class Relay;
 
 // Listens from its construction on; the loop is yours, or run()'s. No thread is started, no signal handler set.
-// accept() belongs to one thread at a time; close() may be called by another, stop() by a signal handler too. In a
-// process other than the one that made it (a forked child) close() and the destructor only close the child's copies of
-// the descriptors.
+// accept() belongs to one thread at a time; the other functions may be called by any, stop() by a signal handler too.
+// In a process other than the one that made it (a forked child) close() and the destructor only close the child's
+// copies of the descriptors.
 class Server {
 public:
     class Client;
@@ -64,13 +66,29 @@ public:
 
     // The next connection; blocks. Nothing has been said to the peer: look at peer() and let it go, or make a Client of
     // it. Waits out what passes by itself: signals, connections that vanish, a lack of descriptors or memory (with
-    // growing pauses up to a second). Empty (false) after close(). std::system_error when a listener is beyond help.
+    // growing pauses up to a second; Event::ListenerFailed tells when it begins, once for each socket). A socket that
+    // is beyond help is given up (Event::ListenerFailed, when that is done), the others go on. Empty (false) after
+    // close(). std::system_error when the last one is given up, and no listener of the event has started another.
     Connection accept();
 
-    // Where it listens; in the order given, a name's addresses one by one. address() and port() are of the first.
-    const std::vector<Endpoint>& addresses() const { return addresses_; }
-    // Whether TLS comes before the greeting at addresses()[i], "tls:". std::out_of_range after close().
-    bool implicit_tls(std::size_t i) const { return sockets_.at(i).tls; }
+    // Listens on one more address, at once, while accept() or run() is under way too. As the constructor understands
+    // it; one that is listened on already is as good (but EADDRINUSE if with "tls:" there and without here, or the
+    // other way round). Where; of a name with several addresses on all or on none. What can't be listened on is thrown,
+    // as by the constructor, and before that told as Event::ListenerFailed; what is no address is only thrown. A name
+    // is looked up by the system, which may take its time. ECANCELED after stop() and close(); std::logic_error in a
+    // forked child.
+    std::vector<Endpoint> start_listener(const std::string& address);
+    // Ends listening there; sessions live on, and who was not yet accepted is refused or reset. The address may be
+    // written as it was given, or as one of addresses().str(). False: nobody listens there. Without any listener
+    // accept() and run() wait for the next one. std::invalid_argument: that is no address.
+    bool stop_listener(const std::string& address);
+
+    // Where it listens; in the order given, a name's addresses one by one, after close() where it did. address() and
+    // port() are of the first, "" and 0 if there is none.
+    std::vector<Endpoint> addresses() const;
+    // Whether TLS comes before the greeting at addresses()[i], "tls:". std::out_of_range after close(). Does another
+    // thread start and stop listeners meanwhile, the number may be another's.
+    bool implicit_tls(std::size_t i) const;
     std::string address() const;
     std::uint16_t port() const;
     const Options& options() const;
@@ -121,22 +139,19 @@ public:
 
 private:
     friend Relay;  // attach(): the drain ends its waits
-    struct Socket {
-        int fd = -1;
-        bool ours = true;  // we made it, so we may shut it down
-        bool tls = false;
-        std::string path;  // of a Unix socket
-        unsigned long inode = 0;
-    };
-    void add(std::string_view address);
-    void add(std::string_view address, std::uint16_t port_unsaid);
-    void bind_to(const Endpoint&, bool dual);
-    void inherit(int fd);
-    void free_sockets();
-    Connection dress(int fd, const Socket&) const;
+    Connection dress(int fd, const Listener&) const;
     std::uint64_t listen(std::size_t kind, std::function<void(Event&)> listener);
+    struct Failure;
     Connection accept_within(int milliseconds);
+    Connection first_waiting(std::vector<Failure>&, int milliseconds);
+    bool told(std::vector<Failure>);
+    bool give_up(std::shared_ptr<Listener>, int error);
+    void exhausted(Listener&, int error);
+    void tell(const Endpoint&, int error, const std::string& address, bool lives) noexcept;
     bool pause(int milliseconds);
+    void leave_ports();
+    void rouse();
+    void heed();
     void serve(Connection, const Handler&);
     void run_inline(const Handler&);
     void run_threads(const Handler&, const Run&);
@@ -144,13 +159,12 @@ private:
     struct Crew;
 
     std::shared_ptr<Shared> shared_;
-    std::vector<Socket> sockets_;
-    std::vector<Endpoint> addresses_;
+    const std::unique_ptr<Listeners> listeners_;
     std::atomic<bool> closed_{false}, freed_{false};
     std::atomic<bool> running_{false};
     std::atomic<int> accepting_{0};
     std::size_t next_ = 0;  // the socket to ask first: none starves
-    int wake_ = -1;         // readable after close() and stop()
+    int wake_ = -1;         // readable for good after close() and stop(), for a moment when listeners have changed
     int owner_;             // the pid that listens
 };
 
