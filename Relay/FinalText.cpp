@@ -5,7 +5,7 @@
 #include <cstring>
 #include <system_error>
 
-#include "Fields.hpp"
+#include "../Server/Fields.hpp"
 
 namespace Net::SMTP {
 

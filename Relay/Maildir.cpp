@@ -12,8 +12,8 @@
 #include <system_error>
 #include <utility>
 
+#include "../Server/Fields.hpp"
 #include "../Server/Files.hpp"
-#include "Fields.hpp"
 #include "FinalText.hpp"
 
 namespace Net::SMTP {

@@ -61,6 +61,7 @@ struct Content {
     std::shared_ptr<Shared> shared;  // of the server it came through, if any
     std::shared_ptr<const Trace> trace;
     std::string id;
+    OwnReceived received = OwnReceived::due;
     std::time_t received_at = 0;
     Custody custody;
     bool each = false;  // the sender hears a verdict for each recipient (LMTP)

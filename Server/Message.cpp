@@ -124,20 +124,22 @@ Message& Message::operator=(const Message&) = default;
 Message::Message(Message&&) noexcept = default;
 Message& Message::operator=(Message&&) noexcept = default;
 
-std::uint64_t Message::size() const { return content_ ? content_->size : 0; }
-bool Message::spooled() const { return content_ && content_->file; }
-bool Message::sunk() const { return content_ && content_->sunk; }
+std::uint64_t Message::size() const { return octets() ? octets()->size : 0; }
+bool Message::spooled() const { return octets() && octets()->file; }
+bool Message::sunk() const { return octets() && octets()->sunk; }
+OwnReceived Message::own_received() const { return octets() ? octets()->received : OwnReceived::due; }
 
 std::string_view Message::view() const {
-    if (!content_ || content_->sunk || content_->size == 0) return {};
-    if (content_->in_memory()) return content_->memory();
-    const auto size = std::size_t(content_->size);
-    const char* at = content_->mapped;
+    const auto& from = octets();
+    if (!from || from->sunk || from->size == 0) return {};
+    if (from->in_memory()) return from->memory();
+    const auto size = std::size_t(from->size);
+    const char* at = from->mapped;
     if (!at) {
-        void* mine = mmap(nullptr, size, PROT_READ, MAP_SHARED, content_->file.get(), 0);
+        void* mine = mmap(nullptr, size, PROT_READ, MAP_SHARED, from->file.get(), 0);
         if (mine == MAP_FAILED) fail("map a message");
         // Another thread may have been first: there is one for all.
-        if (content_->mapped.compare_exchange_strong(at, static_cast<const char*>(mine)))
+        if (from->mapped.compare_exchange_strong(at, static_cast<const char*>(mine)))
             at = static_cast<const char*>(mine);
         else munmap(mine, size);
     }
@@ -145,15 +147,16 @@ std::string_view Message::view() const {
 }
 
 std::size_t Message::read(std::uint64_t offset, char* to, std::size_t size) const {
-    if (!content_ || content_->sunk || offset >= content_->size) return 0;
-    size = std::size_t(std::min<std::uint64_t>(size, content_->size - offset));
-    if (content_->in_memory()) {
-        std::memcpy(to, content_->memory().data() + offset, size);
+    const auto& from = octets();
+    if (!from || from->sunk || offset >= from->size) return 0;
+    size = std::size_t(std::min<std::uint64_t>(size, from->size - offset));
+    if (from->in_memory()) {
+        std::memcpy(to, from->memory().data() + offset, size);
         return size;
     }
     std::size_t done = 0;
     while (done < size) {
-        const auto n = pread(content_->file.get(), to + done, size - done, off_t(offset + done));
+        const auto n = pread(from->file.get(), to + done, size - done, off_t(offset + done));
         if (n < 0 && errno == EINTR) continue;
         if (n == 0) errno = EIO;  // shorter than we wrote it
         if (n <= 0) fail("read a message");
@@ -164,16 +167,8 @@ std::size_t Message::read(std::uint64_t offset, char* to, std::size_t size) cons
 
 std::vector<std::string> Message::headers(std::string_view name) const {
     std::vector<std::string> out;
-    std::string copy;
-    std::string_view text;
-    if (content_ && content_->in_memory()) {
-        text = content_->memory().substr(0, most_header);
-    } else if (content_) {
-        copy.resize(std::min<std::uint64_t>(size(), most_header));
-        copy.resize(read(0, copy.data(), copy.size()));
-        text = copy;
-    }
-    each_field(text, [&](std::string_view field, std::string_view value) {
+    std::string room;
+    each_field(header_part(*this, room), [&](std::string_view field, std::string_view value) {
         if (same_text(field, name)) out.push_back(unfolded(value));
     });
     return out;
@@ -188,12 +183,13 @@ std::optional<std::string> Message::header(std::string_view name) const {
 std::unique_ptr<std::istream> Message::stream() const { return std::make_unique<MessageStream>(*this); }
 
 void Message::write_to(int fd) const {
-    if (!content_ || content_->sunk) return;
-    if (content_->in_memory()) return write_all(fd, content_->memory().data(), content_->memory().size());
+    const auto& from = octets();
+    if (!from || from->sunk) return;
+    if (from->in_memory()) return write_all(fd, from->memory().data(), from->memory().size());
     off_t offset = 0;
-    const auto end = off_t(content_->size);
+    const auto end = off_t(from->size);
     while (offset < end) {
-        const auto n = sendfile(fd, content_->file.get(), &offset, std::size_t(std::min<off_t>(end - offset, 1 << 30)));
+        const auto n = sendfile(fd, from->file.get(), &offset, std::size_t(std::min<off_t>(end - offset, 1 << 30)));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EINVAL || errno == ENOSYS)) break;  // not for this kind of descriptor
         if (n == 0) errno = EIO;
@@ -213,8 +209,8 @@ void Message::save(const std::string& path, unsigned mode) const {
     try {
         if (sunk()) throw std::logic_error("save(): the message went into a sink");
         // The spool file itself gets the first name; another save is another file.
-        const bool named = spooled() && !content_->named && name_durably(content_->file.get(), path, mode);
-        if (named) content_->named = true;
+        const bool named = spooled() && !octets()->named && name_durably(octets()->file.get(), path, mode);
+        if (named) octets()->named = true;
         else create_durably(path, mode, [&](int fd) { write_to(fd); });
     } catch (...) {
         account.settle({452, "4.3.1", "The message could not be stored"});
@@ -224,8 +220,9 @@ void Message::save(const std::string& path, unsigned mode) const {
 }
 
 bool Message::bare_line_ends() const {
-    if (!content_) return false;
-    if (const auto known = content_->bare.load(std::memory_order_relaxed); known != Content::Bare::unknown)
+    const auto& from = octets();
+    if (!from) return false;
+    if (const auto known = from->bare.load(std::memory_order_relaxed); known != Content::Bare::unknown)
         return known == Content::Bare::yes;
     bool after_cr = false, bare = false;
     std::string buffer(std::min<std::uint64_t>(size(), piece), '\0');
@@ -235,7 +232,7 @@ bool Message::bare_line_ends() const {
         offset += n;
     }
     bare = bare || after_cr;
-    content_->bare.store(bare ? Content::Bare::yes : Content::Bare::no, std::memory_order_relaxed);
+    from->bare.store(bare ? Content::Bare::yes : Content::Bare::no, std::memory_order_relaxed);
     return bare;
 }
 

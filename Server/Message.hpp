@@ -28,10 +28,24 @@ struct Trace {
     std::string user{};    // who had authenticated
 };
 
+// Whether a Received field of ours is due to a message: from whoever passes it on, and once for each reception.
+enum class OwnReceived {
+    due,
+    there,     // it is in front of it
+    unwanted,  // nobody is to learn how it came
+};
+
+// What is to become of a message's header section, see Message::edited().
+struct HeaderEdit {
+    std::string without{};                  // fields of this name (any case) go, wherever they are; "": none
+    std::string front{};                    // whole fields with their CRLF, put in front of all
+    std::optional<OwnReceived> received{};  // what own_received() says of the result; nullopt: the same as before
+};
+
 // A complete message, octet for octet as it was sent, the dots undone; and in front of it what Options::complete has
 // added. Copies are cheap and share the octets, which never change. Looking at it takes nothing; save() takes it (see
-// Custody). Octets outlive the session; custody does not: once the sender is answered nobody can take it any more. Several
-// threads may look at, write and relay one message and its copies at once.
+// Custody). Octets outlive the session; custody does not: once the sender is answered nobody can take it any more.
+// Several threads may look at, write and relay one message and its copies at once.
 class Message {
 public:
     Message();  // empty
@@ -81,6 +95,16 @@ public:
 
     // Who has taken it. For writers of takers.
     Custody& custody() const;
+    // The same message with another header section: what is said of the one is said of the other as well (custody, id,
+    // trace, baggage), and the octets from the empty line on are the same. Its octets are written anew, where those of
+    // this one are, in memory or in a file in Options::spool_dir; in a file too when Options::memory has no room for
+    // both. They are read in pieces; a header section may have any size. std::system_error when they can't be read or
+    // stored, std::invalid_argument when `front` has no CRLF at its end, std::logic_error of a message that went into a
+    // sink.
+    Message edited(const HeaderEdit&) const;
+    // Also known of a message of your own: due, unless it was edited() to something else.
+    OwnReceived own_received() const;
+
     // Whether a CR or LF stands alone in it; reads it all if it is not known.
     bool bare_line_ends() const;
     // Whether the sender still waits for the answer. True where nobody does.
@@ -94,7 +118,9 @@ public:
 
 private:
     Content& some() const;
+    const std::shared_ptr<Content>& octets() const { return edited_ ? edited_ : content_; }
     mutable std::shared_ptr<Content> content_;
+    std::shared_ptr<Content> edited_;  // has the octets in place of it
 };
 
 }  // namespace Net::SMTP

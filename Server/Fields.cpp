@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <ctime>
 
-#include "../Server/Header.hpp"
+#include "Header.hpp"
 
 namespace Net::SMTP {
 
@@ -36,6 +36,12 @@ std::string received_field(const Message& message, const std::string& hostname) 
     if (!t.cipher.empty()) out += "\r\n\ttls " + t.cipher;  // RFC 8314 4.3
     out += ";\r\n\t" + date_time(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
     return out;
+}
+
+std::size_t hops(const Message& message) {
+    const auto all = message.headers("Received").size();
+    const bool ours = all > 0 && message.own_received() == OwnReceived::there;
+    return ours ? all - 1 : all;
 }
 
 std::string return_path_field(const Sender& from) {
