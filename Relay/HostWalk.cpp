@@ -67,6 +67,7 @@ std::optional<Upstream> HostWalk::next() {
             }
             found_ = true;
             if (++given_ > most_attempts) return std::nullopt;
+            upstream.witness = settings_.witness;
             return upstream;
         }
         if (hosts_.empty()) return std::nullopt;

@@ -23,6 +23,7 @@ public:
         std::chrono::seconds lookup{20};
         Wait wait{Deadline::max()};
         ClientTLS::Level level = ClientTLS::Level::none;  // `dane` is decided for each host
+        Witness witness{};                                // of each host
     };
     // By the MX records of `domain` (RFC 5321 5.1), or straight to the address that the literal names.
     static HostWalk by_mx(const std::string& domain, Settings settings);

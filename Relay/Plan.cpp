@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "../Server/Fields.hpp"
 #include "../Server/Shared.hpp"
-#include "Fields.hpp"
 
 namespace Net::SMTP {
 
@@ -53,38 +53,39 @@ bool ours_to_mend(const Reply& reply) {
 
 Upstream smart_host(const Relay::Options& o) { return Upstream::parse(o.host, o.tls.options().implicit ? 465 : 25); }
 
-std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Origin& origin,
+std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::string& destination, const Arrival& arrival,
                                         Deadline end) {
-    const auto name = our_name(o, origin.hostname);
+    const auto name = our_name(o, arrival.hostname);
     HostWalk::Settings how{.resolver = o.resolver.get(),
                            .port = o.mx_port,
                            .hostname = name,
-                           .ourselves = origin.local,
+                           .ourselves = arrival.local,
                            .lookup = o.patience.lookup,
-                           .wait = Shared::wait(origin.server, end),
-                           .level = o.tls.level(o.login != nullptr)};
+                           .wait = Shared::wait(arrival.server, end),
+                           .level = o.tls.level(o.login != nullptr),
+                           .witness = {o.transcript, arrival.session}};
     auto walk =
         o.host.empty() ? HostWalk::by_mx(destination, std::move(how)) : HostWalk::to(smart_host(o), std::move(how));
     return std::make_unique<Transfer>(std::move(walk), Transfer::Settings{.hostname = name,
                                                                           .patience = o.patience,
                                                                           .chunking = o.chunking,
-                                                                          .partial = o.partial || origin.each,
+                                                                          .partial = o.partial || arrival.each,
                                                                           .cache = o.sessions.get(),
                                                                           .security = {o.tls, o.login},
                                                                           .end = end,
-                                                                          .server = origin.server});
+                                                                          .server = arrival.server});
 }
 
-Reply Ahead::ask(const Relay::Options& o, const Origin& origin, const Sender& sender, const Recipient& to) {
+Reply Ahead::ask(const Relay::Options& o, const Arrival& arrival, const Sender& sender, const Recipient& to) {
     const auto where = destination(o, to);
     const auto known = std::ranges::find(groups, where, &Group::destination);
     if (known != groups.end()) {
-        known->transfer->extend(Clock::now() + o.total, origin.server);
+        known->transfer->extend(Clock::now() + o.total, arrival.server);
         return known->transfer->add(to);
     }
     if (groups.size() >= o.max_domains) return too_many_domains;
     from = sender;
-    groups.push_back({where, {}, make_transfer(o, where, origin, Clock::now() + o.total)});
+    groups.push_back({where, {}, make_transfer(o, where, arrival, Clock::now() + o.total)});
     // SIZE is what the client said: the octets themselves have not come yet.
     return groups.back().transfer->begin(sender, sender.size.value_or(0), to);
 }

@@ -12,11 +12,12 @@
 namespace Net::SMTP {
 
 // How the message came, as far as it decides where it goes.
-struct Origin {
+struct Arrival {
     std::string hostname;              // of the server, if any
     Endpoint local{};                  // where it came in
     std::shared_ptr<Shared> server{};  // whose drain ends the waits
     bool each = false;                 // its sender hears a verdict for each recipient
+    std::string session{};             // the id of the client's session; "" if there is none
 };
 
 // Whether there is any way for mail with these options.
@@ -25,7 +26,7 @@ bool routed(const Relay::Options&);
 std::string destination(const Relay::Options&, const Recipient&);
 // Options::host, taken apart; std::invalid_argument.
 Upstream smart_host(const Relay::Options&);
-std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string& destination, const Origin&,
+std::unique_ptr<Transfer> make_transfer(const Relay::Options&, const std::string& destination, const Arrival&,
                                         Deadline end);
 // What we call ourselves.
 std::string our_name(const Relay::Options&, const std::string& received_by);
@@ -51,7 +52,7 @@ struct Ahead {
     Sender from;
     std::vector<Group> groups;  // members are not used here
 
-    Reply ask(const Relay::Options&, const Origin&, const Sender&, const Recipient&);
+    Reply ask(const Relay::Options&, const Arrival&, const Sender&, const Recipient&);
     // The transaction for just these recipients of the destination; null if what was asked about is something else, or
     // with another TLS or login.
     std::unique_ptr<Transfer> take(const Relay::Options&, const std::string& destination, const Sender&,

@@ -20,7 +20,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::hours longest(24 * 366);
 const Reply no_route{451, "4.4.4", "No route"};
 const Reply unreadable{451, "4.3.0", "The message could not be read"};
-const Reply too_many_hops{554, "5.4.6", "Too many hops"};
 
 void check_security(const Relay::Options& o) {
     using Level = ClientTLS::Level;
@@ -60,7 +59,7 @@ std::optional<Reply> refused(const Message& message, const Relay::Options& o) {
     if (!o.target && !routed(o)) return no_route;
     if (message.sunk()) return Reply{451, "4.3.0", "The message went into a sink"};
     try {
-        if (o.max_hops > 0 && message.headers("Received").size() >= o.max_hops) return too_many_hops;
+        if (o.max_hops > 0 && hops(message) >= o.max_hops) return too_many_hops;
     } catch (const std::system_error&) {
         return unreadable;
     }
@@ -69,8 +68,12 @@ std::optional<Reply> refused(const Message& message, const Relay::Options& o) {
 
 // What goes in front of the text.
 std::string head_of(const Message& message, const Relay::Options& o) {
-    return o.received ? received_field(message, our_name(o, message.trace().hostname)) : std::string();
+    const bool due = o.received && message.own_received() == OwnReceived::due;
+    return due ? received_field(message, our_name(o, message.trace().hostname)) : std::string();
 }
+
+// The client's: a message's id is the session's, and its number there.
+std::string session_of(const Message& message) { return message.id().substr(0, message.id().rfind('-')); }
 
 std::vector<Group> grouped(const Relay::Options& o, const std::vector<Recipient>& to) {
     std::vector<Group> groups;
@@ -152,7 +155,8 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
     const auto end = Clock::now() + options.total;
     const auto content = message.content();
     const bool each = content && content->each;
-    const Origin origin{message.trace().hostname, message.trace().local, content ? content->shared : nullptr, each};
+    const Arrival arrival{message.trace().hostname, message.trace().local, content ? content->shared : nullptr, each,
+                          session_of(message)};
     const auto head = head_of(message, options);
     const auto* ahead = options.at_rcpt ? std::any_cast<AheadPointer>(&message.baggage()) : nullptr;
     const bool partial = options.partial || each;
@@ -164,9 +168,9 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
         for (const auto i : group.members) members.push_back(to[i]);
         if (ahead) group.transfer = (*ahead)->take(options, group.destination, from, members);
         if (group.transfer) {
-            group.transfer->extend(end, origin.server);
+            group.transfer->extend(end, arrival.server);
         } else {
-            group.transfer = make_transfer(options, group.destination, origin, end);
+            group.transfer = make_transfer(options, group.destination, arrival, end);
             const bool alone = to.size() == 1 && from.body != BodyType::binary_mime && !message.bare_line_ends();
             group.transfer->open(from, head.size() + message.size(), std::move(members), alone);
         }
@@ -226,10 +230,10 @@ void Relay::attach(Server& server, const Options& options) {
             auto& baggage = e.client.baggage();
             if (!std::any_cast<AheadPointer>(&baggage)) baggage = std::make_shared<Ahead>();
             const bool each = e.client.options().protocol == Protocol::lmtp;
-            const Origin origin{e.client.options().hostname, e.client.local(), shared.lock(), each};
+            const Arrival arrival{e.client.options().hostname, e.client.local(), shared.lock(), each, e.client.id()};
             const auto& ahead = *std::any_cast<AheadPointer>(&baggage);
-            const auto reply = ahead->ask(options, origin, e.client.FROM, e.recipient);
-            if (ours_to_mend(reply) && origin.server) origin.server->trouble(&e.client, reply.text);
+            const auto reply = ahead->ask(options, arrival, e.client.FROM, e.recipient);
+            if (ours_to_mend(reply) && arrival.server) arrival.server->trouble(&e.client, reply.text);
             e.reply = passed_on(reply);
         } else if (options.host.empty() && options.resolver) {
             std::vector<std::string> domains{destination(options, e.recipient)};
@@ -253,7 +257,8 @@ Offer Relay::offered(const Options& options, Reply* failure) {
                                                    .hostname = name,
                                                    .lookup = options.patience.lookup,
                                                    .wait = end,
-                                                   .level = options.tls.level(options.login != nullptr)});
+                                                   .level = options.tls.level(options.login != nullptr),
+                                                   .witness = {options.transcript, ""}});
     bool tried = false;
     while (const auto upstream = walk.next()) {
         const Session session(*upstream, name, options.patience, end, nullptr, {options.tls, nullptr});

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "../Server/Address.hpp"
+#include "../Server/Fields.hpp"
 #include "../Server/Message.hpp"
 #include "../Server/Reply.hpp"
 #include "../Server/Resolver.hpp"
 #include "../Server/Server.hpp"
 #include "ClientTLS.hpp"
-#include "Fields.hpp"
 #include "Login.hpp"
 #include "Session.hpp"
 #include "SessionCache.hpp"
@@ -51,18 +51,21 @@ public:
         std::string hostname{};  // what we call ourselves. Empty: as the message was received, else the system's name
         std::chrono::seconds total{240};  // for everything together; a sender waits for 600 (RFC 5321 4.5.3.2.6)
         Patience patience{};              // for each step
-        bool received = true;             // adds a Received field (RFC 5321 4.4)
-        std::size_t max_hops = 100;       // Received fields of the message; from there on 554 5.4.6 (RFC 5321 6.3).
-                                          // 0: they are not counted
-        bool partial = false;             // delivers to those who are accepted though others are refused. By LMTP it
-                                          // is always so; by SMTP the sender then hears 451 and tries again for all
-        bool at_rcpt = false;             // see attach()
-        bool one_domain = false;          // see attach()
-        std::size_t max_domains = 20;     // by MX, in one message: each has a connection. From there on 452 4.5.3
-        bool chunking = true;  // uses BDAT (RFC 3030) where it is offered. It has no "go on": a next hop that
-                               // answers twice, the second time late, could seem to take what it refuses;
-                               // without it BDAT is for binary texts only
+        bool received = true;  // adds a Received field (RFC 5321 4.4), if it is due: see Message::own_received()
+        std::size_t max_hops = usual_max_hops;  // of the message, see hops(); from there on 554 5.4.6 (RFC 5321 6.3).
+                                                // 0: they are not counted
+        bool partial = false;          // delivers to those who are accepted though others are refused. By LMTP it
+                                       // is always so; by SMTP the sender then hears 451 and tries again for all
+        bool at_rcpt = false;          // see attach()
+        bool one_domain = false;       // see attach()
+        std::size_t max_domains = 20;  // by MX, in one message: each has a connection. From there on 452 4.5.3
+        bool chunking = true;          // uses BDAT (RFC 3030) where it is offered. It has no "go on": a next hop that
+                                       // answers twice, the second time late, could seem to take what it refuses;
+                                       // without it BDAT is for binary texts only
         std::shared_ptr<SessionCache> sessions{};  // keeps connections for the next message; empty: one for each
+        // Hears what is said to next hops and by them: Transcript::next_hops(). A conversation that was begun during
+        // RCPT is heard by the transcript of the options that were attached.
+        Overhear transcript{};
     };
 
     struct Result {

@@ -63,15 +63,15 @@ void heard_mechanisms(std::string_view names, std::vector<std::string>& all) {
 // would be heard as something else.
 class Session::Dialogue {
 public:
-    explicit Dialogue(Connection& connection) : connection_(connection) {}
+    explicit Dialogue(Session& session) : session_(session) {}
     ~Dialogue() {
-        if (std::uncaught_exceptions() > before_) connection_.close();
+        if (std::uncaught_exceptions() > before_) session_.close();
     }
     Dialogue(const Dialogue&) = delete;
     Dialogue& operator=(const Dialogue&) = delete;
 
 private:
-    Connection& connection_;
+    Session& session_;
     const int before_ = std::uncaught_exceptions();
 };
 
@@ -127,6 +127,8 @@ void Session::open(ClientTLS::Level level, std::shared_ptr<Shared> server) {
         return;
     }
     connection_.shared = std::move(server);
+    if (host_.witness.hear)
+        tell("-- ", "connect from " + connection_.local().str() + " to " + connection_.peer().str());
     if (implicit && !encrypt(level)) return;
     greeting();
     if (!failure_) hello();
@@ -154,6 +156,52 @@ bool Session::alive() const { return !failure_ && connection_ && getpid() == own
 void Session::extend(Deadline end, std::shared_ptr<Shared> server) {
     end_ = end;
     connection_.shared = std::move(server);
+}
+
+// ---- what others hear of it ----
+
+void Session::heard_by(Witness witness) {
+    tell("-- ", "the connection is kept");
+    host_.witness = std::move(witness);
+    if (host_.witness.hear) tell("-- ", "a kept connection, mails before: " + std::to_string(mails_));
+}
+
+void Session::tell(std::string_view who, std::string_view what) const noexcept {
+    const auto& witness = host_.witness;
+    if (!witness.hear || getpid() != owner_) return;
+    try {
+        witness.hear(witness.session, name_, std::string(who).append(what));
+    } catch (...) {
+        // no mail is lost for it
+    }
+}
+
+void Session::tell_reply(std::string_view line) const noexcept {
+    if (!host_.witness.hear) return;
+    // Of a challenge, or an echo, no more than its code is shown.
+    const bool challenge = line.starts_with("334") && line.size() > 4;
+    if (!challenge && !repeats(line)) return tell("S: ", line);
+    if (line.size() < 4 || !std::ranges::all_of(line.substr(0, 3), digit)) return tell("S: ", "***");
+    char shown[] = "000 ***";
+    line.copy(shown, line[3] == '-' ? 4 : 3);
+    tell("S: ", shown);
+}
+
+void Session::tell_text(const std::string& head, const Message& message) const {
+    if (!host_.witness.hear) return;
+    const auto name = message.id().empty() ? "message, " : "message " + message.id() + ", ";
+    tell("-- ", name + std::to_string(head.size() + message.size()) + " octets");
+}
+
+void Session::tell_failure(const Reply& reply) const noexcept {
+    if (!host_.witness.hear) return;
+    try {
+        auto why = "given up: " + reply.str();
+        std::ranges::replace(why, '\n', ' ');
+        tell("-- ", repeats(why) ? "given up: ***" : why);
+    } catch (const std::bad_alloc&) {
+        // then without a word
+    }
 }
 
 void Session::hello() {
@@ -199,7 +247,8 @@ Deadline Session::until(std::chrono::seconds patience) const { return std::min(C
 
 // What ends the session is also what is answered from now on.
 Reply Session::fail(Reply reply) {
-    connection_.close();
+    if (!failure_) tell_failure(reply);
+    close();
     if (reply.code < 400 || reply.code > 599) reply = {451, "4.5.0", name_ + " said " + reply.str()};
     if (!failure_) failure_ = reply;
     return reply;
@@ -216,6 +265,7 @@ Reply Session::read_reply(Deadline deadline, About about) {
         if (got == Connection::Got::too_long) return fail({451, "4.5.0", name_ + " sent a line that is too long"});
         if (got != Connection::Got::data) return fail({451, "4.4.2", "Connection to " + name_ + " lost"});
 
+        tell_reply(line);
         if (line.size() < 3 || !digit(line[0]) || !digit(line[1]) || !digit(line[2]) ||
             (line.size() > 3 && line[3] != ' ' && line[3] != '-'))
             return fail({451, "4.5.0", name_ + " sent what is no SMTP reply"});
@@ -239,6 +289,7 @@ Reply Session::read_reply(Deadline deadline, About about) {
             std::ranges::transform(text, std::back_inserter(reply.text), clean);
         }
         if (!last) continue;
+        if (about != About::login && repeats(reply.text)) reply.text = "(what it says repeats what we said)";
         if (code == 421) fail(reply);
         // 354 says go on; nothing but DATA has anything to go on with, and 334 belongs to AUTH. 22x is about the
         // connection (RFC 5321 4.2.1): who says goodbye has not taken a mail.
@@ -250,12 +301,19 @@ Reply Session::read_reply(Deadline deadline, About about) {
 }
 
 Reply Session::command(const std::string& line, std::chrono::seconds patience, About about) {
-    const Dialogue dialogue(connection_);
+    const Dialogue dialogue(*this);
     if (failure_ || out_of_step()) return *failure_;
     auto& out = connection_.out();
     out.reserve(out.size() + line.size() + 2);  // no copy of a secret is left elsewhere
     out.append(line).append("\r\n");
+    if (host_.witness.hear) tell("C: ", about == About::login ? without_secret(line) : line);
     return read_reply(until(patience), about);
+}
+
+// It leaves with what is said next.
+void Session::say(const std::string& line) {
+    connection_.out().append(line).append("\r\n");
+    tell("C: ", line);
 }
 
 // Who answers before he is asked can't be understood any more: the next reply may be to anything.
@@ -309,7 +367,7 @@ std::string Session::rcpt_line(const Recipient& to) const {
 
 Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Recipient> to, std::vector<Reply>& replies,
                     bool and_data) {
-    const Dialogue dialogue(connection_);
+    const Dialogue dialogue(*this);
     replies.clear();
     accepted_ = 0;
     ++mails_;
@@ -325,8 +383,7 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
         return reply;
     }
     if (out_of_step()) return *failure_;
-    auto& out = connection_.out();
-    out.append(mail_line(from, size)).append("\r\n");
+    say(mail_line(from, size));
     and_data = and_data && to.size() == 1 && host_.protocol == Protocol::smtp && from.body != BodyType::binary_mime;
     std::optional<Reply> reply;
     std::vector<std::optional<Reply>> refusals;  // of the group, ours
@@ -336,10 +393,10 @@ Reply Session::mail(const Sender& from, std::uint64_t size, std::span<const Reci
         refusals.clear();
         for (const auto& r : group) {
             refusals.push_back(unsendable(r));
-            if (!refusals.back()) out.append(rcpt_line(r)).append("\r\n");
+            if (!refusals.back()) say(rcpt_line(r));
         }
         and_data = and_data && !refusals.front();
-        if (and_data) out.append("DATA\r\n");
+        if (and_data) say("DATA");
         if (!reply) reply = read_reply(until(patience_.mail));
         for (auto& refusal : refusals) {
             replies.push_back(refusal ? std::move(*refusal) : read_reply(until(patience_.rcpt)));
@@ -395,7 +452,8 @@ bool Session::send_text(const std::string& head, const Message& message) {
 
 bool Session::send_chunk(const std::string& head, const Message& message) {
     auto& out = connection_.out();
-    out.append("BDAT ").append(std::to_string(head.size() + message.size())).append(" LAST\r\n").append(head);
+    say("BDAT " + std::to_string(head.size() + message.size()) + " LAST");
+    out += head;
     const auto view = message.spooled() ? std::string_view() : message.view();
     std::string buffer(message.spooled() ? piece : 0, '\0');
     for (std::uint64_t offset = 0; offset < message.size();) {
@@ -438,7 +496,7 @@ std::vector<Outcome> Session::data(const std::string& head, const Message& messa
     const Reply lost{451, "4.4.2", "Connection to " + name_ + " lost while sending the message"};
     if (failure_) return all(*failure_);
     const bool binary = body_ == BodyType::binary_mime;
-    const Dialogue dialogue(connection_);
+    const Dialogue dialogue(*this);
     bool ended = false;
     try {
         // What stands between the commands and the text must not be let in, whichever way it goes.
@@ -452,6 +510,7 @@ std::vector<Outcome> Session::data(const std::string& head, const Message& messa
             if (!send_chunk(head, message))
                 return all(failure_ ? *failure_ : fail(message.sender_present() ? lost : gone));
             ended = true;
+            tell_text(head, message);
             const auto outcomes = end_replies();
             // Servers are known that refuse a chunk and run its octets as commands: what they say next is to those.
             if (std::ranges::none_of(outcomes, &Reply::positive, &Outcome::reply)) leave();
@@ -466,17 +525,18 @@ std::vector<Outcome> Session::data(const std::string& head, const Message& messa
         // What our own system did not take can't have arrived.
         if (!connection_.flush(until(patience_.block))) return all(fail(lost));
         ended = true;
+        tell_text(head, message);
         return end_replies();
     } catch (const std::exception&) {
         // Our own copy could not be read, or there is no memory: the half that has gone must not become a mail.
-        connection_.close();
+        close();
         return all(fail({451, "4.3.0", "The message could not be sent"}), ended);
     }
 }
 
 // 354 could only be answered by an empty mail, or by leaving.
 void Session::no_text_follows() {
-    if (go_ && go_->code == 354) connection_.close();
+    if (go_ && go_->code == 354) close();
     go_.reset();
 }
 
@@ -488,19 +548,24 @@ void Session::reset() {
 void Session::quit() {
     no_text_follows();
     if (alive()) command("QUIT", patience_.quit, About::connection);
-    connection_.close();
+    close();
 }
 
 void Session::leave() noexcept {
     no_text_follows();
     try {
         if (alive()) {
-            connection_.out() += "QUIT\r\n";
+            say("QUIT");
             connection_.flush(Clock::now());
         }
     } catch (const std::bad_alloc&) {
         // then without a word
     }
+    close();
+}
+
+void Session::close() noexcept {
+    if (connection_) tell("-- ", "disconnect");
     connection_.close();
 }
 

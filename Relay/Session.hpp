@@ -1,6 +1,8 @@
 // Session -- the SMTP or LMTP client's side of one connection to a next hop.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -41,6 +43,22 @@ struct Security {
     bool operator==(const Security&) const = default;
 };
 
+// Hears a conversation with a next hop, line by line. A line begins with who speaks: "C: " we, "S: " the host, "-- "
+// neither; what follows is without its CRLF, of the host's at most 2 KiB (12 KiB while we log in) of any octets but LF.
+// Nothing that we log in with is in it: it is "***", as is what the host asks for it, and a line that repeats some of
+// it, in clear or in base64, for as long as the connection lasts. Texts of mails are not in it, but their sizes.
+// `session` is the id of the client's session that the mail came by, "" of others; `host` is Upstream::str(). Called by
+// whichever thread relays, by several at once; what it throws is ignored. Transcript::next_hops() is one.
+using Overhear = std::function<void(std::string_view session, std::string_view host, std::string_view line)>;
+
+// Who hears of a mail.
+struct Witness {
+    Overhear hear{};  // empty: nobody
+    std::string session{};
+    // A host is the same, whoever listens.
+    bool operator==(const Witness&) const { return true; }
+};
+
 // A host to connect to, and what is spoken there.
 struct Upstream {
     Endpoint endpoint;
@@ -50,6 +68,7 @@ struct Upstream {
     std::optional<ClientTLS::Level> level{};
     std::vector<std::string> names{};  // see ClientTLS::Target
     std::vector<TLSA> records{};
+    Witness witness{};  // who hears what is said there
 
     std::string str() const { return name.empty() ? endpoint.str() : name; }
     // Reads "HOST", "HOST:PORT", "[IPv6]:PORT" and "unix:/path", with "smtp:" (`port`) or "lmtp:" (24) in front of it,
@@ -74,8 +93,9 @@ struct Outcome {
 
 // A dialogue with one host. Never throws for what the host does: its replies come back as they are, cleaned of
 // controls, and what goes wrong comes back as a reply of ours (451 4.4.x). After that, and after 421, failed() holds.
-// What it reads is bounded: 2 KiB a line, 128 lines a reply; of those the first 4 KiB are kept, in whole lines. Whoever
-// leaves it by an exception leaves the connection closed. One thread at a time; a copy of the process says nothing.
+// What it reads is bounded: 2 KiB a line, 128 lines a reply; of those the first 4 KiB are kept, in whole lines, and
+// nothing of a text that repeats what we have logged in with. Whoever leaves it by an exception leaves the connection
+// closed. One thread at a time; a copy of the process says nothing.
 class Session {
 public:
     // Connects, hears the greeting, says EHLO (LHLO) or, if that is not known there, HELO; then STARTTLS as the level
@@ -107,6 +127,8 @@ public:
     std::size_t mails() const { return mails_; }
     // For another message: a new end of all patience, and the server that it came through.
     void extend(Deadline end, std::shared_ptr<Shared> server);
+    // Who hears what is said from now on.
+    void heard_by(Witness);
     // Whether another command can be sent; and, when no reply is due, whether nothing came that nobody asked for.
     bool alive() const;
     bool quiet() { return alive() && !connection_.readable(); }
@@ -135,11 +157,18 @@ public:
 
 private:
     class Dialogue;
+    class Secrets;
     // What a reply may speak of: 354 is the answer to DATA only, 334 to AUTH, and 22x to greeting, STARTTLS and QUIT.
     enum class About { command, connection, text, login };
     Reply command(const std::string& line, std::chrono::seconds patience, About about = About::command);
     Reply read_reply(Deadline, About about = About::command);
     Reply fail(Reply);
+    void say(const std::string& line);
+    void close() noexcept;
+    void tell(std::string_view who, std::string_view what) const noexcept;
+    void tell_reply(std::string_view line) const noexcept;
+    void tell_text(const std::string& head, const Message&) const;
+    void tell_failure(const Reply&) const noexcept;
     bool out_of_step();
     void no_text_follows();
     std::vector<Outcome> end_replies();
@@ -157,6 +186,8 @@ private:
     void log_in();
     std::string converse(LoginExchange&);
     Reply say_secretly(const std::string& line);
+    static std::string without_secret(const std::string& line);
+    bool repeats(std::string_view text) const noexcept;
     void give_up(std::string status, const std::string& why);
     Deadline until(std::chrono::seconds) const;
     std::string mail_line(const Sender&, std::uint64_t size) const;
@@ -179,6 +210,7 @@ private:
     std::size_t mails_ = 0, accepted_ = 0;
     std::optional<Reply> go_;  // to a DATA that went along with RCPT
     std::optional<Reply> failure_;
+    std::shared_ptr<Secrets> said_;  // kept, and wiped in the end: what the host repeats, it may repeat later
     int owner_;
 };
 

@@ -52,6 +52,7 @@ std::unique_ptr<Session> SessionCache::take(const Upstream& host, const std::str
         found.reset();
     }
     for (auto& idle : dropped) idle.session->leave();
+    if (found) found->heard_by(host.witness);
     return found;
 }
 
@@ -59,6 +60,7 @@ void SessionCache::put(std::unique_ptr<Session> session) {
     if (!session || getpid() != owner_) return;
     if (session->mails() >= limits_.mails || !session->alive()) return session->leave();
     session->extend(Deadline::max(), nullptr);
+    session->heard_by({});
     std::list<Idle> dropped, kept;
     kept.push_back({std::move(session), Clock::now() + limits_.keep});
     {

@@ -31,7 +31,7 @@ public:
     SessionCache& operator=(const SessionCache&) = delete;
 
     // The one that was used last, for this host, this name of ours, and the very TLS and login that are asked for; null
-    // when there is none.
+    // when there is none. It is heard by the host's witness from now on, and by nobody when it is put back.
     std::unique_ptr<Session> take(const Upstream& host, const std::string& hostname, const Security& security = {});
     // Only between messages. One that can't be used any more is dropped.
     void put(std::unique_ptr<Session> session);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <cctype>
 #include <deque>
 #include <exception>
 #include <stdexcept>
@@ -17,7 +18,8 @@ using Level = ClientTLS::Level;
 
 constexpr std::size_t longest_command = 512;      // RFC 5321 4.5.3.1.4, with its CRLF
 constexpr std::size_t longest_response = 12'288;  // RFC 4954 4
-constexpr std::size_t shortest_secret = 4;        // what is shorter is in every text
+constexpr std::size_t shortest_secret = 4;        // what is shorter counts only where it is a word
+constexpr std::size_t telling = 8;                // what begins with so much of a secret tells it
 constexpr int most_challenges = 20;
 
 void wipe(std::string& text) {
@@ -34,39 +36,80 @@ struct Secret : std::string {
     Secret& operator=(const Secret&) = delete;
 };
 
+// Takes the first part off `text`, which any of `separators` ends.
+std::string_view take_part(std::string_view& text, std::string_view separators) {
+    const auto part = text.substr(0, text.find_first_of(separators));
+    text.remove_prefix(std::min(part.size() + 1, text.size()));
+    return part;
+}
+constexpr std::string_view between_parts("\0\1", 2);  // in PLAIN and in OAUTHBEARER
+
+bool has_word(std::string_view text, std::string_view word) {
+    const auto apart = [&](std::size_t at) {
+        return at >= text.size() || !isalnum(static_cast<unsigned char>(text[at]));
+    };
+    for (auto at = text.find(word); at != text.npos; at = text.find(word, at + 1))
+        if ((at == 0 || apart(at - 1)) && apart(at + word.size())) return true;
+    return false;
+}
+
+}  // namespace
+
 // What we have said of ourselves in one exchange, so that it can't come back in somebody's words.
-class Secrets {
+class Session::Secrets {
 public:
+    explicit Secrets(std::string user) : user_(std::move(user)) {}
     // The response in base64, good as long as this; null if there is none.
     const std::string* add(std::optional<std::string> response);
-    // Whether the text holds some of it, in clear or not. The user's name alone does not count.
-    bool in(const std::string& text, const std::string& user) const;
+    // Whether the text holds some of it, in clear or not: a word, or how it begins where it was cut off. The user's
+    // name alone does not count.
+    bool in(std::string_view text) const;
 
 private:
+    const Secret& keep(std::string text);
+    bool tells(std::string_view part, std::string_view text) const;
+    bool name(std::string_view part) const { return part == user_ || part == encoded_user_; }
+
+    const std::string user_, encoded_user_ = base64_encode(user_);
     std::deque<Secret> all_;
 };
 
-const std::string* Secrets::add(std::optional<std::string> response) {
-    if (!response) return nullptr;
-    all_.emplace_back().swap(*response);
-    wipe(*response);  // short strings are copied
-    auto encoded = base64_encode(all_.back());
+const Secret& Session::Secrets::keep(std::string text) {
     auto& kept = all_.emplace_back();
-    kept.swap(encoded);
-    wipe(encoded);
-    return &kept;
+    kept.swap(text);
+    wipe(text);  // short strings are copied
+    return kept;
 }
 
-bool Secrets::in(const std::string& text, const std::string& user) const {
+const std::string* Session::Secrets::add(std::optional<std::string> response) {
+    if (!response) return nullptr;
+    const auto& clear = keep(std::move(*response));
+    wipe(*response);
+    for (std::string_view rest = clear; !rest.empty();)
+        if (const auto part = take_part(rest, between_parts); part != clear && !name(part)) keep(base64_encode(part));
+    return &keep(base64_encode(clear));
+}
+
+bool Session::Secrets::in(std::string_view text) const {
     for (std::string_view secret : all_)
-        while (!secret.empty()) {  // PLAIN separates by NUL, OAUTHBEARER by ^A
-            const auto end = std::min(secret.find_first_of(std::string_view("\0\1", 2)), secret.size());
-            const auto part = secret.substr(0, end);
-            secret.remove_prefix(std::min(end + 1, secret.size()));
-            if (part.size() >= shortest_secret && part != user && text.find(part) != text.npos) return true;
-        }
+        while (!secret.empty())
+            if (const auto part = take_part(secret, between_parts); !name(part) && tells(part, text)) return true;
     return false;
 }
+
+bool Session::Secrets::tells(std::string_view part, std::string_view text) const {
+    if (part.size() < shortest_secret) return !part.empty() && has_word(text, part);
+    while (!part.empty()) {  // a token behind "Bearer", a digest behind a name
+        const auto word = take_part(part, " ");
+        if (word.size() >= shortest_secret && !name(word) && text.find(word.substr(0, telling)) != text.npos)
+            return true;
+    }
+    return false;
+}
+
+bool Session::repeats(std::string_view text) const noexcept { return said_ && said_->in(text); }
+
+namespace {
 
 // In one line.
 std::string shown(const Reply& reply) {
@@ -121,6 +164,7 @@ bool Session::encrypt(Level level) {
         auto layer = security_.tls.connect(connection_.fd(), target);
         if (connection_.encrypt(std::move(layer), until(patience_.handshake), problem)) {
             tls_ = summary(*connection_.tls());
+            if (host_.witness.hear) tell("-- ", "TLS is " + tls_);
             return true;
         }
     } catch (const std::runtime_error& e) {
@@ -150,7 +194,7 @@ void Session::log_in() {
         if (!exchange) return give_up("4.7.5", "No way to log in at " + name_ + ": " + why);
         why = converse(*exchange);
     } catch (const std::exception&) {
-        connection_.close();  // it may wait for a response: QUIT would be taken for one
+        close();  // it may wait for a response: QUIT would be taken for one
         why = "out of order here";
     }
     if (!failure_ && !why.empty()) give_up("4.7.8", "Authentication at " + name_ + " failed: " + why);
@@ -161,7 +205,8 @@ std::string Session::converse(LoginExchange& exchange) {
     const auto mechanism = exchange.mechanism();
     if (std::ranges::find(offer_.mechanisms, mechanism) == offer_.mechanisms.end())
         return "the mechanism chosen is not offered";
-    Secrets said;
+    said_ = std::make_shared<Secrets>(security_.login->user());
+    auto& said = *said_;
     Secret line;
     line.reserve(longest_command);
     line.append("AUTH ").append(mechanism);
@@ -173,7 +218,7 @@ std::string Session::converse(LoginExchange& exchange) {
     }
     const std::string repeated = "(what it says repeats what we said)";
     const auto lost = [&] {
-        if (said.in(failure_->text, security_.login->user())) failure_->text = repeated;
+        if (said.in(failure_->text)) failure_->text = repeated;
         return std::string();
     };
     auto reply = say_secretly(line);
@@ -193,11 +238,19 @@ std::string Session::converse(LoginExchange& exchange) {
     if (failure_) return lost();
     if (reply.code == 235) return exchange.complete() ? "" : name_ + " has not proved who it is";
     login_refused_ = reply.permanent();
-    if (!said.in(reply.text, security_.login->user())) return shown(reply);
+    if (!said.in(reply.text)) return shown(reply);
     return std::to_string(reply.code) + ' ' + repeated;
 }
 
-// Afterwards nothing of it is left here.
+// "AUTH PLAIN ***", and "***" for what follows.
+std::string Session::without_secret(const std::string& line) {
+    if (line == "*") return line;
+    if (!line.starts_with("AUTH ")) return "***";
+    const auto end = line.find(' ', 5);
+    return end == line.npos ? line : line.substr(0, end) + " ***";
+}
+
+// Afterwards nothing of it is left in what was to be sent.
 Reply Session::say_secretly(const std::string& line) {
     auto reply = command(line, patience_.helo, About::login);
     wipe(connection_.out());

@@ -1,5 +1,6 @@
-// transcript -- shows what clients and server say to each other, and a line for each mail and session.
+// transcript -- shows what clients, server and next hop say to each other, and a line for each mail and session.
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/Plugins/Domains.hpp>
 #include <Net/SMTP/Server/Plugins/SessionLog.hpp>
 #include <Net/SMTP/Server/Plugins/Transcript.hpp>
 
@@ -8,14 +9,26 @@
 using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
-    const Arguments given(argc, argv, "Takes every mail, and writes to its error output what is said.",
-                          {listening, {"--json", "", "the lines of mails and sessions are JSON"}});
+    const Arguments given(
+        argc, argv,
+        "Writes to its error output what is said. Takes every mail; with --via it hands on those of "
+        "trusted clients instead.",
+        {listening, smart_host, our_networks, {"--json", "", "the lines of mails and sessions are JSON"}});
+    const bool relays = given.has("--via");
     Server server(given.all("--listen"));
-    ready(server);
+    if (relays)
+        server.pipeline().add("domains",
+                              std::make_shared<Domains>(Domains::Options{.trusted = Networks(given("--trusted"))}));
 
-    Transcript(stderr).listen(server.pipeline());
+    const Transcript transcript(stderr);
+    transcript.listen(server.pipeline());
+    const Relay::Options next{.host = given("--via"), .transcript = transcript.next_hops()};
     const auto print = [](std::string_view line) { std::puts(std::string(line).c_str()); };
     SessionLog(print, given.has("--json") ? SessionLog::Format::json : SessionLog::Format::key_value)
         .listen(server.pipeline());
-    server.run([](Server::Client& client) { client.accept(); });
+    ready(server);
+    server.run([&](Server::Client& client) {
+        if (relays) Relay(client.FROM, client.TO, client.MSG, next);
+        else client.accept();
+    });
 }

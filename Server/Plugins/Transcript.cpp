@@ -70,20 +70,29 @@ struct Transcript::State {
     PerSession<Course> courses{};
 
     Course& of(Server::Client&);
-    void say(const Server::Client&, std::string_view who, std::string_view what) const noexcept;
+    void say(std::string_view id, std::string_view who, std::string_view what) const noexcept;
+    void say(const Server::Client& client, std::string_view who, std::string_view what) const noexcept {
+        say(client.id(), who, what);
+    }
+    void next_hop(std::string_view session, std::string_view host, std::string_view line) const;
     void tls(Event::TLS&);
     void command(Event::Command&);
     void response(Event::Response&);
     void disconnect(Event::Disconnect&);
 };
 
-void Transcript::State::say(const Server::Client& client, std::string_view who, std::string_view what) const noexcept {
+void Transcript::State::say(std::string_view id, std::string_view who, std::string_view what) const noexcept {
     try {
         auto line = now();
-        line.append(" ").append(client.id()).append(" ").append(who).append(" ").append(what);
+        line.append(" ").append(id).append(" ").append(who).append(" ").append(what);
         write(line);
     } catch (...) {
     }
+}
+
+void Transcript::State::next_hop(std::string_view session, std::string_view host, std::string_view line) const {
+    const auto word = [](std::string_view text) { return text.empty() ? "-" : log_text(text, longest, " "); };
+    say(word(session), word(host), log_text(line, longest));
 }
 
 // Whatever is heard of a session first comes behind its beginning.
@@ -160,6 +169,12 @@ std::vector<Pipeline::Listener> Transcript::listen(Pipeline& pipeline) const {
         }),
         pipeline.on<Event::Response>([s](Event::Response& e) { s->response(e); }),
         pipeline.on<Event::Disconnect>([s](Event::Disconnect& e) { s->disconnect(e); }),
+    };
+}
+
+std::function<void(std::string_view, std::string_view, std::string_view)> Transcript::next_hops() const {
+    return [s = state_](std::string_view session, std::string_view host, std::string_view line) {
+        s->next_hop(session, host, line);
     };
 }
 

@@ -1,4 +1,4 @@
-// Transcript -- writes down what is said in a server's sessions, line by line, without the secrets.
+// Transcript -- writes down what is said in a server's sessions and with next hops, line by line, without the secrets.
 #pragma once
 
 #include <cstdio>
@@ -32,13 +32,23 @@ public:
     // mail is refused for a log's sake.
     using Write = std::function<void(std::string_view line)>;
     explicit Transcript(Write write);
-    // Whole lines, each flushed. They stay the program's, and must be there as long as the server's sessions.
+    // Whole lines, each flushed. They stay the program's, and must be there as long as the server's sessions and the
+    // relays.
     explicit Transcript(std::FILE* file);
     explicit Transcript(std::ostream& stream);  // which nobody else writes to
 
     // Listens to it, as long as it lives or until these are given to Pipeline::off(); this object may go before. Once
     // for each pipeline.
     std::vector<Pipeline::Listener> listen(Pipeline& pipeline) const;
+
+    // For Relay::Options::transcript: writes what is said to next hops, and by them, behind the id of the client's
+    // session that the mail came by ("-": none) and the host; C is the relay here, S the host.
+    //
+    //     2026-01-31T12:34:57.012Z 5T2WRC0M1Y3QA mx.example.net[192.0.2.9]:25 C: EHLO mx.example.org
+    //     2026-01-31T12:34:57.034Z 5T2WRC0M1Y3QA mx.example.net[192.0.2.9]:25 S: 250-mx.example.net
+    //
+    // Secrets are not in what the relay tells (see Overhear in Relay/Session.hpp). This object may go before it.
+    std::function<void(std::string_view session, std::string_view host, std::string_view line)> next_hops() const;
 
     // A command line as it may be shown: secrets hidden, control characters escaped, 1000 octets at most.
     static std::string shown(std::string_view command);
