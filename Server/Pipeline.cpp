@@ -33,7 +33,8 @@ struct Pipeline::Table {
     Places places{};
     std::vector<Ear> ears{};
     std::vector<Chain> chains{};
-    Chain others{};  // of kinds that nobody has a function for
+    Chain others{};           // of kinds that nobody has a function for
+    std::uint64_t heard = 0;  // see View
 
     std::shared_ptr<Table> changed() const {
         auto next = std::make_shared<Table>();
@@ -55,6 +56,7 @@ void Pipeline::Table::compile() {
         if (e.kind != every) kinds = std::max(kinds, e.kind + 1);
     for (std::size_t kind = 0; kind < kinds; ++kind) chains.push_back(compiled(kind));
     others = compiled(every);
+    for (std::size_t kind = 0; kind < 64; ++kind) heard |= std::uint64_t{!chain(kind).empty()} << kind;
 }
 
 Pipeline::Table::Chain Pipeline::Table::compiled(std::size_t kind) const {
@@ -73,7 +75,9 @@ Pipeline::Table::Chain Pipeline::Table::compiled(std::size_t kind) const {
 Pipeline::Pipeline() : table_(std::make_shared<Table>()) {}
 
 Pipeline::~Pipeline() {
-    const auto last = table_;
+    // Nobody listens any more, and who removes itself or others while it goes finds nothing.
+    const auto last = std::exchange(table_, std::make_shared<Table>());
+    version_.fetch_add(1, std::memory_order_release);
     for (const auto& p : last->places) p.plugin->detached(*this, p.name);
 }
 
@@ -253,18 +257,24 @@ std::vector<std::pair<std::string, Pipeline::PluginPointer>> Pipeline::list() co
 
 // ---- listeners ----
 
-Pipeline::Listener Pipeline::listen(std::size_t kind, Heard call) {
+Pipeline::Listener Pipeline::listen(std::size_t kind, Heard heard) {
     Listener number = 0;
     {
         const std::lock_guard lock(mutex_);
         auto next = table_->changed();
         number = ++last_;
-        next->ears.push_back({number, kind, call});
+        next->ears.push_back({number, kind, heard});
         publish(std::move(next));
     }
     if (kind == every || kind == kind_of<Event::Registered>()) {
         Event::Registered event(*this);
-        call(event);
+        View view;
+        Shown shown;
+        try {
+            heard(event);
+        } catch (...) {
+            stumbled(kind_of<Event::Registered>(), event, "", view, shown);
+        }
     }
     return number;
 }
@@ -279,67 +289,71 @@ bool Pipeline::off(Listener listener) {
 
 // ---- events ----
 
-// Within an event the view stays as it is: functions of it are being called.
 void Pipeline::refresh(View& view) const {
-    if (view.depth > 0 || view.version == version_.load(std::memory_order_acquire)) return;
     const std::lock_guard lock(mutex_);
     view.table = table_;
+    view.heard = table_->heard;
     view.version = version_.load(std::memory_order_relaxed);
 }
 
-bool Pipeline::heard(std::size_t kind, View& view) const {
-    refresh(view);
-    return !view.table->chain(kind).empty();
-}
+bool Pipeline::heard_by(std::size_t kind, const View& view) const { return !view.table->chain(kind).empty(); }
 
-Pipeline::Shown Pipeline::show(std::size_t kind, Event& event, View& view) const {
-    refresh(view);
+// Most of what a mail's events cost is here: nothing is made before somebody has stumbled.
+Pipeline::Shown Pipeline::call(std::size_t kind, Event& event, View& view) const {
     Shown shown;
-    const auto& chain = view.table->chain(kind);
-    if (chain.empty()) return shown;
     struct Within {
         int& depth;
         explicit Within(int& d) : depth(d) { ++depth; }
         ~Within() { --depth; }
     } within(view.depth);
+    const auto& chain = view.table->chain(kind);
     for (const auto& step : chain.plugins) {
-        const auto eat = guarded([&] { return (*step.call)(event); }, kind, event, *step.plugin, view, shown);
+        auto eat = Eat::none;
+        try {
+            eat = (*step.call)(event);
+        } catch (...) {
+            stumbled(kind, event, *step.plugin, view, shown);
+        }
         if (eat == Eat::client || eat == Eat::all) shown.listeners = false;
         if (eat == Eat::plugin || eat == Eat::all) break;
     }
     if (!shown.listeners) return shown;
-    for (const auto* listener : chain.listeners)
-        guarded([&] { return (*listener)(event), Eat::none; }, kind, event, "", view, shown);
+    for (const auto* listener : chain.listeners) {
+        try {
+            (*listener)(event);
+        } catch (...) {
+            stumbled(kind, event, "", view, shown);
+        }
+    }
     return shown;
 }
 
-// One function that stumbles keeps no other from its work.
-template <class Function>
-Eat Pipeline::guarded(const Function& function, std::size_t kind, Event& event, const std::string& plugin, View& view,
-                      Shown& shown) const {
+// What it has thrown, the exception that is being handled, keeps no other from its work.
+void Pipeline::stumbled(std::size_t kind, Event& event, const std::string& plugin, View& view, Shown& shown) const {
     const auto answer = [&](const Reply& reply) {
         if (auto* due = event.due()) *due = reply;
     };
     std::string what = "it threw an exception of an unknown type";
     try {
-        return function();
+        throw;
     } catch (const Hangup& h) {
         answer(h.reply());
         shown.hang_up = true;
-        return Eat::none;
+        return;
     } catch (const Reject& r) {
-        answer(r.reply());
-        return Eat::none;
+        return answer(r.reply());
     } catch (const std::exception& e) {
         what = e.what();
     } catch (...) {
     }
     answer({451, "4.3.0", "Local error in processing"});
-    if (kind != kind_of<Event::Trouble>()) {  // who stumbles while hearing of trouble has nobody left to tell
-        Event::Trouble trouble(event.whose(), std::move(what), plugin);
-        show(kind_of<Event::Trouble>(), trouble, view);
-    }
-    return Eat::none;
+    // Who stumbles while hearing of trouble, or of what that brings about, has nobody left to tell.
+    static thread_local bool telling = false;
+    if (kind == kind_of<Event::Trouble>() || telling) return;
+    telling = true;
+    Event::Trouble trouble(event.whose(), std::move(what), plugin, kind);
+    show(kind_of<Event::Trouble>(), trouble, view);
+    telling = false;
 }
 
 }  // namespace Net::SMTP

@@ -80,7 +80,8 @@ public:
     class View {
         friend class Pipeline;
         std::uint64_t version = 0;
-        int depth = 0;  // of events within events
+        std::uint64_t heard = 0;  // a bit for each of the first 64 kinds
+        int depth = 0;            // of events within events
         std::shared_ptr<const Table> table{};
     };
     struct Shown {
@@ -88,8 +89,14 @@ public:
         bool hang_up = false;   // somebody threw Hangup
     };
     // Whether anybody hears that kind: what nobody hears need not be made.
-    bool heard(std::size_t kind, View&) const;
-    Shown show(std::size_t kind, Event&, View&) const;
+    bool heard(std::size_t kind, View& view) const {
+        // Within an event the view stays as it is: functions of it are being called.
+        if (view.depth == 0 && view.version != version_.load(std::memory_order_acquire)) refresh(view);
+        return kind < 64 ? (view.heard >> kind & 1) != 0 : heard_by(kind, view);
+    }
+    Shown show(std::size_t kind, Event& event, View& view) const {
+        return heard(kind, view) ? call(kind, event, view) : Shown();
+    }
 
 private:
     struct Place {
@@ -111,8 +118,9 @@ private:
     void publish(std::shared_ptr<Table>);
     std::shared_ptr<const Table> now() const;
     void refresh(View&) const;
-    template <class Function>
-    Eat guarded(const Function&, std::size_t kind, Event&, const std::string& plugin, View&, Shown&) const;
+    bool heard_by(std::size_t kind, const View&) const;
+    Shown call(std::size_t kind, Event&, View&) const;
+    void stumbled(std::size_t kind, Event&, const std::string& plugin, View&, Shown&) const;
 
     mutable std::mutex mutex_;
     std::shared_ptr<const Table> table_;  // replaced as a whole

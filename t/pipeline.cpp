@@ -313,3 +313,44 @@ TEST_CASE("any number of threads may send and change at once") {
     CHECK(first == events);  // it was never away
     CHECK(p.order() == Names{"steady"});
 }
+
+namespace {
+
+template <int N>
+struct Numbered : Event {};
+
+template <int N>
+void send_one(const Pipeline& pipeline) {
+    Numbered<N> event;
+    pipeline.send(event);
+}
+template <int... N>
+void send_each(const Pipeline& pipeline, std::integer_sequence<int, N...>) {
+    (send_one<N>(pipeline), ...);
+}
+
+}  // namespace
+
+TEST_CASE("a program may have more kinds of events than 64, and each is heard by those who asked for it alone") {
+    Pipeline p;
+    int early = 0, late = 0, all = 0;
+    const auto each = std::make_integer_sequence<int, 100>();
+    send_each(p, each);
+    p.on<Numbered<0>>([&](Numbered<0>&) { ++early; });
+    const auto listener = p.on<Numbered<99>>([&](Numbered<99>&) { ++late; });
+    Pipeline::View view;
+    CHECK(kind_of<Numbered<99>>() >= 64);
+    CHECK(p.heard(kind_of<Numbered<99>>(), view));
+    CHECK(!p.heard(kind_of<Numbered<98>>(), view));
+    send_each(p, each);
+    CHECK(early == 1);
+    CHECK(late == 1);
+    p.off(listener);
+    CHECK(!p.heard(kind_of<Numbered<99>>(), view));
+    p.on_all([&](Event& e) { all += dynamic_cast<Event::Registered*>(&e) == nullptr; });
+    CHECK(p.heard(kind_of<Numbered<99>>(), view));
+    send_each(p, each);
+    CHECK(early == 2);
+    CHECK(late == 1);
+    CHECK(all == 100);
+}
