@@ -1,6 +1,7 @@
 // handlers -- sorts mail by its recipients: reports to a function, an archive to a maildir, the rest to the next hop.
 #include <Net/SMTP/Relay/Handlers.hpp>
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/Plugins/Domains.hpp>
 
 #include "arguments.hpp"
 
@@ -17,9 +18,10 @@ Reply report(Server::Client& client, const std::vector<Recipient>& to) {
 
 int main(int argc, char** argv) try {
     const Arguments given(
-        argc, argv, "Notes what comes for bugs@, keeps what comes for the archive, relays the rest.",
+        argc, argv, "Notes what comes for bugs@, keeps what comes for the archive, relays the rest for who may.",
         {listening,
          smart_host,
+         our_networks,
          {"--archive", "PATTERN", "RE2: whose mail is kept", "--dir", "(?i)@archive\\.example\\.org$"},
          {"--dir", "DIR", "a maildir, absolute: where it is kept"}});
     std::vector<Handlers::Handler> list{{"(?i)^bugs@", report}};
@@ -31,6 +33,8 @@ int main(int argc, char** argv) try {
     handlers->set(std::move(list));
 
     Server server(given.all("--listen"));
+    server.pipeline().add("domains",
+                          std::make_shared<Domains>(Domains::Options{.trusted = Networks(given("--trusted"))}));
     server.pipeline().add("handlers", handlers);
     ready(server);
 

@@ -228,9 +228,10 @@ TEST_CASE("the refusal has a text of the program's, with what the zone says abou
     CHECK(l.greeting() == "554 5.7.1 " + std::string(200, 'x'));
 }
 
-TEST_CASE("a zone whose text can't be had lists all the same") {
+TEST_CASE("a zone whose text can't be had lists all the same, and no blank stands in its place") {
     Listed l;
     l.options.reasons = true;
+    l.options.text = "{address} is listed by {zone} {reason}";
     l.dns->add("2.0.0.127.zen.test", "A 127.0.0.2");
     l.dns->fail("2.0.0.127.zen.test", RecordType::TXT);
     CHECK(l.greeting() == "554 5.7.1 127.0.0.2 is listed by zen.test");

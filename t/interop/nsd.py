@@ -1,4 +1,5 @@
-"""nsd.py -- a private name server that serves zones given as text, signed where they are to be, and two that serve nothing.
+"""nsd.py -- a private name server that serves zones given as text, signed where they are to be; two that serve nothing,
+and one that says what it is told.
 
 Names without a dot behind them in a zone's text are below the zone. Needs no root.
 """
@@ -7,7 +8,9 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
+from collections import Counter
 
 from parts import PATIENCE, Failed, check, client, die_with_us, free_port, peer, wait_for
 
@@ -46,8 +49,13 @@ class Signed(str):
         return line
 
 
-TYPES = {"A": 1, "SOA": 6, "MX": 15, "AAAA": 28, "TLSA": 52}
+TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "AAAA": 28, "TLSA": 52}
 NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
+
+
+def wire(name):
+    """A domain name as octets (RFC 1035 3.1)."""
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".") if label) + b"\0"
 
 
 class Nsd:
@@ -101,8 +109,7 @@ class Nsd:
 
     def ask(self, name, kind):
         """One question by UDP, as a resolver asks it: (response code, whether the answer was too large, its records)."""
-        labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-        question = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 1) + labels + struct.pack(">2H", TYPES[kind], 1)
+        question = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 1) + wire(name) + struct.pack(">2H", TYPES[kind], 1)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(PATIENCE)
             client.connect(("127.0.0.1", self.port))
@@ -137,6 +144,87 @@ class Silent:
 
     def kill(self):
         self.socket.close()
+
+
+class Question:
+    """What a resolver asks, and answers to it (RFC 1035 4)."""
+
+    def __init__(self, packet):
+        self.id, labels, at = packet[:2], [], 12
+        while packet[at]:
+            labels.append(packet[at + 1:at + 1 + packet[at]].decode("latin-1"))
+            at += 1 + packet[at]
+        self.name, self.section = ".".join(labels).lower(), packet[12:at + 5]
+        number = struct.unpack(">H", packet[at + 1:at + 3])[0]
+        self.kind = next((kind for kind in TYPES if TYPES[kind] == number), str(number))
+
+    def answer(self, *records, code=NOERROR, flags=0, count=None, section=None):
+        """`records` are of the type that was asked for, to be forgotten at once: each the octets of its data."""
+        head = struct.pack(">5H", 0x8180 | flags | code, 1, len(records) if count is None else count, 0, 0)
+        return self.id + head + (section or self.section) + b"".join(self.record(data) for data in records)
+
+    def record(self, data, owner=b"\xc0\x0c", kind=None):
+        return owner + struct.pack(">2HLH", TYPES[kind or self.kind], 1, 0, len(data)) + data
+
+
+class Told:
+    """A name server that says what it is told: `say(question)` is a list of packets, by UDP; `by_tcp(question)` the octets
+    it says by TCP, where nobody is if there is none. `asked` counts the questions by UDP, by name and type."""
+
+    def __init__(self, box, say, by_tcp=None):
+        self.say, self.by_tcp, self.asked, self.tcp, self.over = say, by_tcp, Counter(), None, False
+        for _ in range(20):  # a port that both have
+            self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.udp.bind(("127.0.0.1", 0))
+            self.port = self.udp.getsockname()[1]
+            try:
+                self.tcp = by_tcp and socket.create_server(("127.0.0.1", self.port))
+                break
+            except OSError:
+                self.udp.close()
+        else:
+            raise Failed("no port for a name server")
+        self.threads = [threading.Thread(target=each, daemon=True) for each in (self.datagrams, *([self.connections] if by_tcp else []))]
+        for each in self.threads:
+            each.start()
+        box.keep(self)
+
+    def datagrams(self):
+        while True:
+            packet, sender = self.udp.recvfrom(4096)
+            if self.over:
+                return
+            question = Question(packet)
+            self.asked[question.name, question.kind] += 1
+            for each in self.say(question):
+                self.udp.sendto(each, sender)
+
+    def connections(self):
+        while True:
+            connection, _ = self.tcp.accept()
+            with connection, connection.makefile("rb") as sent:
+                connection.settimeout(PATIENCE)
+                if self.over:
+                    return
+                try:
+                    connection.sendall(self.by_tcp(Question(sent.read(int.from_bytes(sent.read(2), "big")))))
+                except (OSError, IndexError):
+                    pass  # who asked is gone
+
+    def stop(self):
+        check(all(each.is_alive() for each in self.threads), "the name server ended by itself")
+        self.kill()
+
+    def kill(self):
+        self.over = True
+        for kind in [socket.SOCK_DGRAM, *([socket.SOCK_STREAM] if self.tcp else [])]:  # wakes the threads
+            with socket.socket(socket.AF_INET, kind) as waker:
+                waker.connect(("127.0.0.1", self.port))
+                waker.send(b"over")
+        for each in self.threads:
+            each.join(PATIENCE)
+        for each in filter(None, (self.udp, self.tcp)):
+            each.close()
 
 
 def closed_port():
