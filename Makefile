@@ -63,7 +63,7 @@ examples := $(patsubst %.cpp,$(B)/%,$(wildcard examples/*.cpp))
 tests    := $(patsubst %.cpp,$(B)/o/%.o,$(wildcard t/*.cpp))
 benches  := $(patsubst t/bench/%.cpp,$(B)/bench/%,$(wildcard t/bench/*.cpp))
 # Our own headers that only our own .cpp files may see.
-private  := Server/Plugins/LogText.hpp Server/Plugins/PerSession.hpp Server/Shared.hpp Server/AuthFailures.hpp Server/Base64.hpp Server/Content.hpp Server/Files.hpp Server/Header.hpp Server/Socket.hpp Server/Mailbox.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp \
+private  := Server/Plugins/LogText.hpp Server/Plugins/PerSession.hpp Server/Shared.hpp Server/AuthFailures.hpp Server/Base64.hpp Server/Content.hpp Server/Files.hpp Server/Header.hpp Server/Listener.hpp Server/Socket.hpp Server/Mailbox.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp \
             Server/Unbound.hpp Server/DomainName.hpp Server/Test/Wire.hpp Server/OpenSSL.hpp Server/Gsasl.hpp Server/SaslCrypto.hpp Server/SaslMechanisms.hpp Server/SaslScram.hpp Relay/SaslLoginExchanges.hpp Relay/HostWalk.hpp Relay/Transfer.hpp Relay/Plan.hpp Relay/FinalText.hpp Relay/Child.hpp
 top      := Server.hpp Poco.hpp $(wildcard Test.hpp)
 headers  := $(filter-out $(private),$(wildcard Server/*.hpp Server/Test/*.hpp Server/Plugins/*.hpp Relay/*.hpp))
@@ -173,6 +173,7 @@ bench: deps
 	t/bench/compare
 	t/bench/relay
 	t/bench/tls
+	$(B)/bench/events
 
 # ---- install ----
 

@@ -1,5 +1,7 @@
 #include "Body.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
@@ -31,11 +33,18 @@ private:
 
 class DescriptorSink : public Sink {
 public:
-    explicit DescriptorSink(int fd) : fd_(fd) {}
-    void write(std::string_view octets) override { write_all(fd_, octets.data(), octets.size()); }
+    explicit DescriptorSink(int fd) : fd_(fd) {
+        struct stat s {};
+        file_ = fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
+    }
+    void write(std::string_view octets) override {
+        if (file_) write_all(fd_, octets.data(), octets.size());
+        else write_waiting(fd_, octets.data(), octets.size(), 180s);
+    }
 
 private:
     int fd_;
+    bool file_ = false;
 };
 
 const Reply too_large{552, "5.3.4", "Message is too large"};
@@ -64,11 +73,12 @@ Body::Body(Connection& connection, const Options& options, std::shared_ptr<Conte
     if (incomplete_) first_ = held_ = most_missing;
 }
 
-Body::~Body() {
-    if (!ended_ && sink_) {
-        ended_ = true;
-        guard([&] { sink_->end(false); });
-    }
+Body::~Body() { abandon(); }
+
+void Body::abandon() {
+    if (ended_ || !sink_) return;
+    ended_ = true;
+    guard([&] { sink_->end(false); });
 }
 
 // The program's code must not tear the session down: what it throws is the refusal.

@@ -44,6 +44,9 @@ public:
     // All has been read: gives the sink its end, the content its size. False when it was refused meanwhile.
     bool complete();
 
+    // Nothing more will come: tells the sink. The destructor does too.
+    void abandon();
+
     // Why the message cannot be taken, once something has gone wrong.
     const std::optional<Reply>& refusal() const { return refusal_; }
     void refuse(Reply reply);

@@ -36,6 +36,9 @@ std::string unique_id() {
     return out;
 }
 
+// RFC 5321 3.8: it says that we close.
+bool closes(const Reply& reply) { return reply.code == 421 || reply.code == 221; }
+
 void need(bool fine, const Reply& reply, const char* what) {
     if (!fine) throw std::invalid_argument(std::string(what) + std::to_string(reply.code));
 }
@@ -134,8 +137,9 @@ std::optional<Reply> Server::Client::shown(Reply reply) {
     bool swallow = false;
     Event::Response event(*this, reply, swallow);
     show(event);
-    if (to_go_on || reply.code < 200 || reply.code > 599) reply.code = code;
+    if (to_go_on || reply.code < 200 || reply.code / 100 == 3 || reply.code > 599) reply.code = code;
     if (swallow && !to_go_on) return std::nullopt;
+    hang_up_ |= !to_go_on && closes(reply);
     return reply;
 }
 
@@ -152,17 +156,26 @@ void Server::Client::say_one(Reply reply) {
     say(reply);
 }
 
-Reply Server::Client::refuse_each(const Reply& refusal) {
-    for (std::size_t n = 1; n < named_.size(); ++n) say_one(refusal);
-    return refusal;
+Reply Server::Client::say_each(const Reply& answer) {
+    for (std::size_t n = 1; n < named_.size(); ++n) say_one(answer);
+    return answer;
 }
 
-void Server::Client::goodbye(const Reply& reply, bool politely) {
+void Server::Client::goodbye(Reply reply, bool politely) {
     if (ended_) return;
     ended_ = true;
-    last_ = reply;
-    say(reply);
+    last_ = std::move(reply);
+    say(last_);
     connection_.finish(politely);
+}
+
+void Server::Client::conclude_by(Reply reply) {
+    if (hang_up_ || reply.code == 421) return goodbye(std::move(reply));
+    say(reply);
+    if (!hang_up_) return;
+    ended_ = true;
+    last_ = std::move(reply);
+    connection_.finish(true);
 }
 
 void Server::Client::trouble(const std::string& what) { shared_->trouble(this, what); }
@@ -170,6 +183,7 @@ void Server::Client::trouble(const std::string& what) { shared_->trouble(this, w
 // ---- the way of a session ----
 
 void Server::Client::leave() {
+    if (mailbox_) mailbox_->close();
     if (!begun_ || std::exchange(left_, true)) return;
     Event::Disconnect event(*this, last_);
     show(event);
@@ -201,9 +215,9 @@ bool Server::Client::greet() {
     if (greeting_refusal_) greeting = *greeting_refusal_;
     greeted_ = true;
     if (greeting.code == 0 && !o.handle_connects) return true;
-    if (greeting.code == 220) return say(greeting), true;
-    goodbye(greeting);
-    return false;
+    if (greeting.code == 220) conclude_by(greeting);
+    else goodbye(greeting);
+    return !ended_;
 }
 
 bool Server::Client::process() {
@@ -238,13 +252,14 @@ void Server::Client::give_up() noexcept {
 void Server::Client::converse() {
     using Got = Connection::Got;
     const auto& o = shared_->options;
+    std::optional<Deadline> until;  // for the command; what others have us say in between gives no more time
     while (!ended_ && !complete_) {
         if (mailbox_) deliver();
         if (ended_) return;
+        if (!until) until = deadline(o.command_timeout);
         std::string_view line;
         const bool idle = phase_ == Phase::start || phase_ == Phase::ready;
-        const auto got =
-            connection_.read_line(line, line_limit(), deadline(o.command_timeout), o.lenient.lf_commands, idle);
+        const auto got = connection_.read_line(line, line_limit(), *until, o.lenient.lf_commands, idle);
         switch (got) {
             case Got::end:
                 ended_ = true;
@@ -256,6 +271,7 @@ void Server::Client::converse() {
             case Got::data:
             case Got::too_long: break;
         }
+        until.reset();
         if (o.max_commands > 0 && ++commands_ > o.max_commands)
             return goodbye({421, "4.7.0", o.hostname + " Too many commands"});
 
@@ -275,8 +291,7 @@ void Server::Client::answer_command(const Answer& reply) {
     const bool error = (reply->code >= 500 && reply->code <= 504) || reply->code == 555;
     if (error && o.max_errors > 0 && ++errors_ > o.max_errors)
         return goodbye({421, "4.7.0", o.hostname + " Too many errors"});
-    if (hang_up_ || reply->code == 421) return goodbye(*reply);  // RFC 5321 3.8: 421 says that we close
-    say(*reply);
+    conclude_by(*reply);
 }
 
 // Forgets the transaction, not the session (RFC 5321 4.1.1.5).
@@ -298,7 +313,9 @@ void Server::Client::into(std::shared_ptr<Sink> sink) {
     (phase_ == Phase::mail ? sink_of_mail_ : sink_) = std::move(sink);
 }
 
-void Server::Client::data_mode(std::shared_ptr<Sink> sink) { own_sink_ = std::move(sink); }
+void Server::Client::data_mode(std::shared_ptr<Sink> sink) {
+    if (may_answer_) own_sink_ = std::move(sink);
+}
 
 void Server::Client::data_mode(int fd, bool sync) {
     struct Synced : Sink {
@@ -409,8 +426,7 @@ void Server::Client::conclude() {
         show(event);
     }
     for (std::size_t n = 0; n + 1 < named_.size(); ++n) say_one(custody.verdict(n));  // RFC 2033 4.2
-    if (hang_up_ || verdict.code == 421) goodbye(verdict);
-    else say(verdict);
+    conclude_by(verdict);
     if (forgotten > 0) trouble("nobody took the message for " + std::to_string(forgotten) + " of its recipients");
     if (mixed) trouble("some recipients were taken, others not; the sender heard: " + verdict.str());
 }

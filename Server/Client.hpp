@@ -75,9 +75,9 @@ public:
     void into(std::function<void(std::string_view)> write) { into(make_sink(std::move(write))); }
     void into(int fd) { into(make_sink(fd)); }
 
-    // For a listener that answers commands itself (Event::Command): when its reply has been said, what comes is a text,
-    // up to the line with the dot, and then Event::Text. It goes to a sink or a descriptor, if there is one, else to
-    // MSG. With `sync` the descriptor's file is on disk (fsync) before that.
+    // For a listener to Event::Command that answers the command itself, by 2xx or 3xx; else it does nothing. When that
+    // has been said, what comes is a text, up to the line with the dot, and then Event::Text. It goes to a sink or a
+    // descriptor, if there is one, else to MSG. With `sync` the descriptor's file is on disk (fsync) before that.
     void data_mode(std::shared_ptr<Sink> sink = nullptr);
     void data_mode(int fd, bool sync = false);
 
@@ -142,7 +142,10 @@ private:
     void answer_command(const Answer&);
     // Says what others want us to say.
     void deliver();
-    Answer answered(std::string_view line, const Reply&);
+    Answer answered(std::string_view line, Reply);
+    Answer vetoed(std::string_view line, const Reply&);
+    // Whether it has to wait for TLS.
+    bool untimely(Verb) const;
     Answer execute(std::string_view line);
     Answer helo(std::string_view), ehlo(std::string_view), lhlo(std::string_view), mail(std::string_view),
         rcpt(std::string_view), data(std::string_view), bdat(std::string_view), rset(std::string_view),
@@ -177,6 +180,8 @@ private:
     Answer end_body();
     // The text that data_mode() asked for; what is said about it.
     Answer own_text();
+    // Gives recipients that came from elsewhere ids of their own.
+    void tell_apart();
     // Whether the message is still the program's to decide on.
     bool arrived();
     Answer waste(std::uint64_t size, const Reply& refusal);
@@ -187,17 +192,19 @@ private:
     void conclude();
     void reset();
     void say(const Reply&);
+    // Says it, and ends the session if that is what it means, or what somebody wants.
+    void conclude_by(Reply);
     void put(const Reply&);
     // As those who hear replies want it said. nullopt: not at all.
     std::optional<Reply> shown(Reply);
     // One of several replies to a text, and not the last of them.
     void say_one(Reply);
-    // The refusal of a whole text. By LMTP says it for all recipients but the last, whose answer is returned.
-    Reply refuse_each(const Reply& refusal);
+    // The answer to a whole text. By LMTP says it for all recipients but the last, whose answer is returned.
+    Reply say_each(const Reply& answer);
     // How many recipients of the transaction have heard 2xx.
     std::size_t recipients() const { return lmtp_ ? named_.size() : TO.size(); }
     // Says it and ends the session.
-    void goodbye(const Reply&, bool politely = true);
+    void goodbye(Reply, bool politely = true);
     template <class Kind>
     bool heard() {
         return pipeline().heard(kind_of<Kind>(), view_);
@@ -220,6 +227,7 @@ private:
     std::unique_ptr<Body> body_;
     std::shared_ptr<Sink> sink_;          // for the next message
     std::shared_ptr<Sink> sink_of_mail_;  // for this one, chosen between MAIL and its body; goes with the transaction
+    bool may_answer_ = false;                        // listeners are asked about a command
     std::optional<std::shared_ptr<Sink>> own_sink_;  // data_mode() was called
     std::optional<Reply> greeting_refusal_;
     std::optional<Reply> veto_;  // of a BDAT

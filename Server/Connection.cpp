@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "Content.hpp"
+#include "Files.hpp"
 #include "Shared.hpp"
 #include "Socket.hpp"
 
@@ -43,24 +44,6 @@ Endpoint ask(int fd, int (*which)(int, sockaddr*, socklen_t*)) {
     socklen_t size = sizeof address;
     if (which(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
     return endpoint(address, size);
-}
-
-// write(2), but a reader that has gone is EPIPE and not a signal to the whole program.
-ssize_t write_to_pipe(int fd, const char* from, std::size_t size) {
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    const auto n = write(fd, from, size);
-    const int error = errno;
-    if (n < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) {
-        const timespec now{};
-        sigtimedwait(&pipe_signal, nullptr, &now);
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    errno = error;
-    return n;
 }
 
 }  // namespace
@@ -154,7 +137,7 @@ void Connection::park() {
     if (idle) idle(idle_argument);
 }
 
-Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
+Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop, bool heed_wake) {
     for (;;) {
         const bool stop = stopping();
         if (stop && heed_stop) {
@@ -164,7 +147,7 @@ Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop) {
         const auto end = stop ? std::min(deadline, shared->drained()) : deadline;
         pollfd fds[3] = {{in_, POLLIN, 0},
                          {shared && !stop ? shared->stop_fd : -1, POLLIN, 0},
-                         {heed_stop ? wake_fd : -1, POLLIN, 0}};
+                         {heed_wake ? wake_fd : -1, POLLIN, 0}};
         const int n = poll(fds, 3, milliseconds_until(end));
         if (n < 0 && errno != EINTR) return Got::end;
         if (n > 0 && fds[0].revents) return Got::data;
@@ -201,8 +184,9 @@ std::ptrdiff_t Connection::give(const char* from, std::size_t size) {
     return -1;
 }
 
-Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t& got, Deadline deadline,
-                                        bool heed_stop) {
+Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t& got, Deadline deadline, bool heed_stop,
+                                        bool may_wake) {
+    const bool heed_wake = may_wake && wake_fd >= 0;
     bool silent = false;
     bool first = layer_ != nullptr;  // it may hold octets that the socket has no more
     for (bool tried = false;; tried = true) {
@@ -210,10 +194,9 @@ Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t&
         const bool stop = stopping();
         if (stop && now >= shared->drained()) return Got::end;
         if (tried && layer_ && now >= deadline) return Got::timeout;  // records may come for ever, and say nothing
-        const bool heed_wake = heed_stop && wake_fd >= 0;
         const bool wait_inside = blocking_ && !silent && !heed_wake && !(stop && heed_stop) && deadline - now > slice;
         if (!wait_inside && !first) {
-            const auto ready = poll_input(deadline, heed_stop);
+            const auto ready = poll_input(deadline, heed_stop, heed_wake);
             if (ready != Got::data) return ready;
         }
         first = false;
@@ -234,7 +217,7 @@ Connection::Got Connection::receive_raw(char* to, std::size_t size, std::size_t&
         // The buffer may go now: who waits for a command comes back with another one.
         if (wait_inside && silent && heed_stop) {
             park();
-            const auto ready = poll_input(deadline, heed_stop);
+            const auto ready = poll_input(deadline, heed_stop, heed_wake);
             got = 0;
             return ready;
         }
@@ -264,7 +247,7 @@ bool Connection::encrypt(std::unique_ptr<TLSLayer> layer, Deadline deadline, std
         }
         silent = silent || now - began >= slice;
         // To be told to stop does not end one that has begun.
-        if ((!wait || silent) && poll_input(deadline, !layer->heard()) != Got::data) return false;
+        if ((!wait || silent) && poll_input(deadline, !layer->heard(), false) != Got::data) return false;
     }
     problem.clear();
     layer_ = std::move(layer);
@@ -324,8 +307,9 @@ Connection::Got Connection::read_line(std::string_view& line, std::size_t limit,
         room();
         std::size_t got = 0;
         // Only who has sent nothing of a command is idle.
-        const auto result = receive_raw(buffer_.get() + end_, capacity_ - end_, got, deadline,
-                                        heed_stop && begin_ == end_ && !too_long);
+        const bool nothing = begin_ == end_ && !too_long;
+        const auto result =
+            receive_raw(buffer_.get() + end_, capacity_ - end_, got, deadline, heed_stop && nothing, nothing);
         if (result != Got::data) return result;
         end_ += got;
         filled_ = end_ == capacity_;
@@ -340,7 +324,7 @@ Connection::Got Connection::receive(char* to, std::size_t size, std::size_t& got
         return Got::data;
     }
     if (!flush(deadline)) return Got::end;
-    return receive_raw(to, size, got, deadline, false);
+    return receive_raw(to, size, got, deadline, false, false);
 }
 
 void Connection::unread(std::string_view octets) {
@@ -396,7 +380,8 @@ bool Connection::send_raw(const char* from, std::size_t size, Deadline deadline)
         }
         if (!poll_output(deadline)) break;
         if (socket_) continue;
-        const auto written = write_to_pipe(out_fd_, from, std::min(size, pipe_write));
+        const NoPipeSignal held;
+        const auto written = write(out_fd_, from, std::min(size, pipe_write));
         if (written < 0 && errno != EINTR && errno != EAGAIN) break;
         if (written > 0) {
             from += written;
@@ -481,7 +466,7 @@ void Connection::finish(bool politely) {
     char waste[1024];
     for (std::size_t drained = 0; drained < 64 * 1024;) {
         std::size_t got = 0;
-        if (poll_input(deadline, false) != Got::data) break;
+        if (poll_input(deadline, false, false) != Got::data) break;
         const auto n = recv(in_, waste, sizeof waste, MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) break;
         if (n > 0) got = std::size_t(n);

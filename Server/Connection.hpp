@@ -46,7 +46,7 @@ public:
         end,       // the peer has closed or vanished; nothing more will come
         timeout,   // the deadline has passed
         stopped,   // the server is to end; only where `idle`
-        woken,     // `wake_fd` can be read; only where `idle`
+        woken,     // `wake_fd` can be read; read_line, and nothing of a line has come
         too_long,  // read_line: the line was longer than the limit; it has been read to its end and thrown away
     };
 
@@ -108,8 +108,8 @@ public:
 private:
     friend class Server;
 
-    Got receive_raw(char* to, std::size_t size, std::size_t& got, Deadline, bool idle);
-    Got poll_input(Deadline, bool idle);
+    Got receive_raw(char* to, std::size_t size, std::size_t& got, Deadline, bool idle, bool may_wake);
+    Got poll_input(Deadline, bool idle, bool may_wake);
     bool poll_output(Deadline);
     // One recv, read or decryption; -1 and errno as recv(2) has them, and EINPROGRESS where it must write first.
     std::ptrdiff_t take(char* to, std::size_t size, bool wait);

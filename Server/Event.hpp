@@ -81,6 +81,7 @@ struct Event::TLS : Event::Asking {
 // A command line has come, whatever it is, without its CRLF; who changes it has said something else in the client's
 // place. (Not the lines of an AUTH exchange behind the first, and none that is too long.) With a `reply` other than
 // its code 0 that is the answer, and the server does nothing else about the command; 421 and 221 close the connection.
+// A BDAT that is answered so, or made another command of, is refused: its octets come all the same.
 struct Event::Command : Event::Asking {
     Command(Server::Client& c, std::string& l, Reply& r) : Asking(c, r), line(l) {}
     std::string& line;
@@ -122,7 +123,8 @@ struct Event::Data : Event::Asking {
 };
 
 // The text that client.data_mode() asked for has ended: it is in client.MSG, or in the sink that was given. `reply` is
-// 250, or what was wrong: too large, 452 4.3.1 because it could not be written. It comes also then.
+// 250, or what was wrong: too large, 452 4.3.1 because it could not be written, 451 4.4.2 because it has not come to
+// its end, and then nobody hears it. By LMTP it is the answer for each recipient that the server knows of.
 struct Event::Text : Event::Asking {
     using Asking::Asking;
 };
@@ -146,8 +148,9 @@ struct Event::Answered : Event::OfSession {
 
 // A reply is about to go to the client: the greeting, the answer to any command or text. Its text may be changed, and
 // its code too, which undoes nothing of what was done; but what asks the client to go on (3xx, 220 to STARTTLS) keeps
-// its code. The challenges of AUTH are not shown. With `swallow` the client hears nothing, and may wait for ever: say
-// so only if it is answered in another way.
+// its code, and nothing else becomes 3xx. 421 and 221 close the connection, and so does a Hangup. The challenges of
+// AUTH are not shown. With `swallow` the client hears nothing, and may wait for ever: say so only if it is answered in
+// another way.
 struct Event::Response : Event::Asking {
     Response(Server::Client& c, Reply& r, bool& s) : Asking(c, r), swallow(s) {}
     Reply* due() override { return nullptr; }  // who throws is no reason to say something else
@@ -166,19 +169,24 @@ struct Event::Disconnect : Event::OfSession {
 // Something went wrong that no peer is told about: a plugin, listener or handler threw, recipients of one mail fared
 // differently (not by LMTP, where each hears his own), the next hop wants TLS or a login that we have not.
 struct Event::Trouble : Event {
-    Trouble(Server::Client* c, std::string w, std::string p = "")
-        : client(c), what(std::move(w)), plugin(std::move(p)) {}
+    static constexpr std::size_t no_event = ~std::size_t{0};
+    Trouble(Server::Client* c, std::string w, std::string p = "", std::size_t a = no_event)
+        : client(c), what(std::move(w)), plugin(std::move(p)), at(a) {}
     Server::Client* whose() override { return client; }
     Server::Client* client;  // null when no session is concerned
     std::string what;
-    std::string plugin;  // the name of the one that threw
+    std::string plugin;  // the name of the one that threw, "": no plugin
+    std::size_t at;      // which kind of event a function threw at, as kind_of<Event::Rcpt>()
 };
 
-// An address can't be listened on, or not any longer. See Server::start_listener().
+// An address can't be listened on, or not any longer; start_listener(address), here too, tries (again). Or, if it
+// `lives`, accepting has met a lack of descriptors or memory: that is told once, until nobody waits there any more.
 struct Event::ListenerFailed : Event {
-    ListenerFailed(const Endpoint& e, int n) : where(e), error(n) {}
+    ListenerFailed(const Endpoint& e, int n, const std::string& a, bool l) : where(e), error(n), address(a), lives(l) {}
     const Endpoint& where;
-    int error;  // errno
+    int error;                   // errno: EADDRINUSE, EMFILE
+    const std::string& address;  // as start_listener() understands it: "tls:192.0.2.1:465"
+    bool lives;                  // is listened on as before
 };
 
 // To a listener that hears it, and to nobody else: it hears the others from now on.

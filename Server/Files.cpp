@@ -1,11 +1,17 @@
 #include "Files.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <random>
 #include <system_error>
+
+#include "Wait.hpp"
 
 namespace Net::SMTP {
 
@@ -87,6 +93,68 @@ void write_all(int fd, const char* from, std::size_t size) {
         from += n;
         size -= static_cast<std::size_t>(n);
     }
+}
+
+namespace {
+
+void wait_to_write(int fd, Deadline end) {
+    pollfd out{fd, POLLOUT, 0};
+    const int ready = poll(&out, 1, milliseconds_until(end));
+    if (ready < 0 && errno != EINTR) fail("write");
+    if (ready == 0) fail("write", ETIMEDOUT);
+}
+
+sigset_t pipe_signal() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    return set;
+}
+
+bool pipe_signal_pending() {
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGPIPE) == 1;
+}
+
+}  // namespace
+
+void write_waiting(int fd, const char* from, std::size_t size, std::chrono::seconds patience) {
+    const NoPipeSignal held;
+    bool socket = true;
+    auto end = std::chrono::steady_clock::now() + patience;
+    while (size > 0) {
+        // After POLLOUT so much of a pipe is free, and the write does not block.
+        if (!socket) wait_to_write(fd, end);
+        const auto n = socket ? send(fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                              : write(fd, from, std::min(size, std::size_t{PIPE_BUF}));
+        if (n > 0) {
+            from += n;
+            size -= std::size_t(n);
+            end = std::chrono::steady_clock::now() + patience;
+        } else if (n < 0 && errno == ENOTSOCK) {
+            socket = false;
+            if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) fail("write", EBADF);  // poll(2) would wait for ever
+        } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            wait_to_write(fd, end);
+        } else if (n == 0 || errno != EINTR) {
+            fail("write", n == 0 ? ENOSPC : errno);
+        }
+    }
+}
+
+NoPipeSignal::NoPipeSignal() : pending_(pipe_signal_pending()) {
+    const auto set = pipe_signal();
+    pthread_sigmask(SIG_BLOCK, &set, &before_);
+}
+
+NoPipeSignal::~NoPipeSignal() {
+    if (!pending_ && pipe_signal_pending()) {
+        const auto set = pipe_signal();
+        const timespec now{};
+        sigtimedwait(&set, nullptr, &now);
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 NewFile::NewFile(std::string path, unsigned mode) : path_(std::move(path)) {

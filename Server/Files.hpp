@@ -1,6 +1,8 @@
 // Files -- files that are whole and on stable storage, or not there; for our own .cpp files only, it is not installed.
 #pragma once
 
+#include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <string>
 
@@ -13,6 +15,22 @@ Descriptor unnamed_file(const std::string& folder);
 
 // Writes all, whatever the pieces. std::system_error.
 void write_all(int fd, const char* from, std::size_t size);
+// The same for a pipe, a socket or a terminal, blocking or not, as long as it takes something within `patience`; that
+// its reader has gone is an error and no signal.
+void write_waiting(int fd, const char* from, std::size_t size, std::chrono::seconds patience);
+
+// While it lives, to write to a pipe that nobody reads is EPIPE in this thread, and not a signal to the whole program.
+class NoPipeSignal {
+public:
+    NoPipeSignal();
+    ~NoPipeSignal();
+    NoPipeSignal(const NoPipeSignal&) = delete;
+    NoPipeSignal& operator=(const NoPipeSignal&) = delete;
+
+private:
+    sigset_t before_;
+    bool pending_;
+};
 
 // Gives what `fill` wrote into a new file the name `path`, durably: fsync the file, name it, fsync its folder. When the
 // name exists (EEXIST) or anything fails, no file of that name is left by us. std::system_error.

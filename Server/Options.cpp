@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "Command.hpp"
+
 namespace Net::SMTP {
 
 void Options::check() const {
@@ -20,9 +22,16 @@ void Options::check() const {
     for (const auto* words : {&own.verbs, &own.mail_parameters, &own.rcpt_parameters})
         for (const auto& w : *words)
             if (!word(w)) bad("own: not capital letters, digits and '-': " + w);
-    for (const auto& keyword : own.keywords)
-        if (!word(keyword.substr(0, keyword.find(' '))) || !clean(keyword) || keyword.size() > 400)
-            bad("own: no line of EHLO: " + keyword);
+    for (const auto& verb : own.verbs)
+        if (Command::parse(verb).verb != Verb::unknown) bad("own: a verb of the server's: " + verb);
+    const auto ours = {"PIPELINING",          "SIZE", "8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME",
+                       "ENHANCEDSTATUSCODES", "DSN",  "AUTH",     "STARTTLS", "HELP"};
+    for (const auto& keyword : own.keywords) {
+        const auto first = keyword.substr(0, keyword.find(' '));
+        if (!word(first) || !clean(keyword) || keyword.size() > 400) bad("own: no line of EHLO: " + keyword);
+        if (simple && std::ranges::count(ours, first) > 0) bad("own: a keyword of the server's: " + keyword);
+    }
+    if (own.keywords.size() > 50 || own.verbs.size() > 50) bad("own: more than 50 keywords, or verbs");
     if (max_command_line > 1 << 20) bad("max_command_line is over 1 MiB");
     if (spool_dir.empty()) bad("spool_dir is empty");
     if (offer.binary_mime && !offer.chunking) bad("offer.binary_mime needs offer.chunking (RFC 3030)");

@@ -27,7 +27,8 @@ enum class Protocol { smtp, lmtp };
 // Where AUTH is offered though nothing is encrypted. Passwords are read by whoever can listen.
 enum class ClearAuth { never, loopback, everywhere };
 
-// What a program adds to the protocol: it answers in its listeners, here it is only announced.
+// What a program adds to the protocol: it answers in its listeners, here it is only announced. The server's own verbs
+// and keywords can't be added; 50 of each at most.
 struct Additions {
     std::vector<std::string> verbs{};            // in HELP; see Event::Command
     std::vector<std::string> keywords{};         // further lines of EHLO: "XCOLOUR RED GREEN"
@@ -49,7 +50,8 @@ struct Options {
     // Offers STARTTLS (RFC 3207); addresses of a Server that begin with "tls:" speak TLS from the start (RFC 8314). See
     // ServerTLS. Empty: neither.
     std::shared_ptr<TLSAcceptor> tls{};
-    bool require_tls = false;  // 530 5.7.0 to all but NOOP, EHLO, STARTTLS and QUIT before it (RFC 3207 4)
+    // 530 5.7.0 to all but NOOP, EHLO, STARTTLS and QUIT before it (RFC 3207 4), whatever a listener answers.
+    bool require_tls = false;
 
     // Offers AUTH (RFC 4954). See Sasl. Empty: 502.
     std::shared_ptr<Authenticator> auth{};
@@ -77,7 +79,8 @@ struct Options {
     // False: the server itself does nothing about a command but QUIT; what no listener to Event::Command answers is
     // 502.
     bool simple = true;
-    // Server::send_to_client() can be used. It costs each session a descriptor, and a system call for each command.
+    // Server::send_to_client() can be used. It costs each session a descriptor, a system call for each command, and its
+    // buffers while it is silent.
     bool reachable = false;
     // False: the server says no greeting of its own, but what a listener to Event::Connect makes of `reply`, if
     // anything.

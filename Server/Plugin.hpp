@@ -25,6 +25,7 @@ enum class Eat {
 std::size_t new_kind();
 template <class Kind>
 std::size_t kind_of() {
+    static_assert(!std::is_same_v<Kind, Event>, "one kind of event is meant; for all: on_all(), Plugin::otherwise()");
     static const std::size_t number = new_kind();
     return number;
 }
@@ -68,7 +69,9 @@ private:
     };
     template <class Function, class Kind>
     static Eat call(const Function& function, Kind& event) {
-        if constexpr (std::is_same_v<std::invoke_result_t<const Function&, Kind&>, Eat>) return function(event);
+        using Result = std::invoke_result_t<const Function&, Kind&>;
+        static_assert(std::is_same_v<Result, Eat> || std::is_void_v<Result>, "a plugin's function returns Eat or void");
+        if constexpr (std::is_same_v<Result, Eat>) return function(event);
         else return function(event), Eat::none;
     }
 

@@ -76,7 +76,7 @@ void Reply::append_to(std::string& out, bool statuses) const {
         statuses && !status.empty() && valid_status(status) && sane && status[0] == char('0' + code / 100);
     const std::size_t head = 4 + (with_status ? status.size() + 1 : 0);
 
-    std::string_view rest = text;
+    std::string_view rest = text.empty() && !valid_status(status) ? status : text;
     for (int line = 1;; ++line) {
         const auto end = std::min(rest.find('\n'), rest.size());
         const auto length = fitting(rest.substr(0, end), longest_line - head);

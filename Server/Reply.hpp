@@ -23,7 +23,7 @@ struct Reply {
     // Appends the octets of the wire. Whatever the text holds, no line is longer than 512 octets with its CRLF,
     // there are at most 100 lines, and no CR, LF or other control gets through: '\n' begins a line, the rest become
     // blanks. A code outside 200-599 goes out as 451. The status is left out unless `statuses`, or where RFC 2034 has
-    // none.
+    // none. What stands in its place and is none is the text, where there is no other: {550, "No such user"}.
     void append_to(std::string& out, bool statuses = true) const;
 
     bool operator==(const Reply&) const = default;

@@ -18,7 +18,8 @@ public:
     virtual void end(bool complete) { (void)complete; }
 };
 
-// A sink over a function, and one over a descriptor, which stays the caller's.
+// A sink over a function, and one over a descriptor, which stays the caller's. A pipe or socket that takes nothing for
+// 180 s, or whose reader has gone, is 452 4.3.1.
 std::shared_ptr<Sink> make_sink(std::function<void(std::string_view)> write);
 std::shared_ptr<Sink> make_sink(int fd);
 

@@ -1,6 +1,8 @@
 // What each command of a session does: a function from argument to Reply.
 #include <algorithm>
 #include <charconv>
+#include <set>
+#include <utility>
 
 #include "Body.hpp"
 #include "Client.hpp"
@@ -61,19 +63,30 @@ Server::Client::Answer Server::Client::command(std::string_view line) {
     std::string said(line);
     Reply reply{0, "", ""};
     Event::Command event(*this, said, reply);
+    may_answer_ = true;
     show(event);
-    return reply.code == 0 ? ours(said) : answered(said, reply);
+    may_answer_ = false;
+    const bool chunk = Command::parse(line).verb == Verb::BDAT;
+    if (chunk && (reply.code != 0 || !shared_->options.simple || Command::parse(said).verb != Verb::BDAT))
+        return vetoed(line, reply);
+    if (reply.code != 0) return answered(said, reply);
+    own_sink_.reset();
+    return ours(said);
 }
 
-// The program's own answer. What comes behind a command comes also if it was refused.
-Server::Client::Answer Server::Client::answered(std::string_view line, const Reply& reply) {
-    const auto command = Command::parse(line);
-    if (command.verb == Verb::BDAT && phase_ != Phase::start) {
-        if (!reply.positive()) veto_ = reply;
-        auto answer = execute(line);
-        veto_.reset();
-        return answer;
-    }
+// BDAT that somebody else has answered, or made another command of: its octets come all the same, and are no commands.
+Server::Client::Answer Server::Client::vetoed(std::string_view line, const Reply& reply) {
+    own_sink_.reset();
+    if (reply.code >= 400) veto_ = reply;
+    else if (reply.code == 0 || !shared_->options.simple) veto_ = not_implemented;
+    auto answer = execute(line);
+    veto_.reset();
+    return answer;
+}
+
+// The program's own answer.
+Server::Client::Answer Server::Client::answered(std::string_view line, Reply reply) {
+    if (reply.code < 400 && untimely(Command::parse(line).verb)) reply = tls_first;
     if (reply.code >= 400) own_sink_.reset();
     if (reply.code == 354 && !own_sink_) {  // the text would be run as commands
         trouble("354, but no data_mode()");
@@ -89,12 +102,14 @@ Server::Client::Answer Server::Client::execute(std::string_view line) {
         !std::ranges::all_of(line, [](char c) { return !control(c) || c == '\t'; }))
         return Reply{500, "5.5.2", "Control character in a command (lines end in CRLF)"};
     const auto command = Command::parse(line);
+    if (untimely(command.verb)) return tls_first;
     if (command.verb == Verb::unknown) return unrecognized;
     const auto f = function(command.verb);
     if (!f) return not_implemented;
-    if (shared_->options.require_tls && !tls() && needs_tls(command.verb)) return tls_first;
     return (this->*f)(command.argument);
 }
+
+bool Server::Client::untimely(Verb verb) const { return shared_->options.require_tls && !tls() && needs_tls(verb); }
 
 // ---- who is there ----
 
@@ -124,8 +139,8 @@ Reply Server::Client::hello(std::string_view argument, Verb verb) {
     if (!esmtp) return reply;
     const auto mechanisms = auth_offer();
     offer_.auth = !mechanisms.empty() || !user_.empty();  // who has authenticated may still say MAIL's AUTH=
-    auto add = [&](bool offered, const std::string& keyword) {
-        if (offered) reply.text += '\n' + keyword;
+    auto add = [&](bool offered, std::string_view keyword) {
+        if (offered) (reply.text += '\n') += keyword;
     };
     add(offer.pipelining, "PIPELINING");
     add(offer.size, o.max_message_size > 0 ? "SIZE " + std::to_string(o.max_message_size) : "SIZE");
@@ -247,7 +262,8 @@ Server::Client::Answer Server::Client::rcpt(std::string_view argument) {
     Event::Rcpt event(*this, *recipient, reply);
     show(event);
     if (!reply.positive()) return reply;
-    if (lmtp_) named_.push_back(recipient->id = recipients_);  // a listener may have put another in its place
+    recipient->id = recipients_;  // a listener may have put another in its place
+    if (lmtp_) named_.push_back(recipients_);
     TO.push_back(std::move(*recipient));
     return reply;
 }
@@ -314,7 +330,7 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
     }
     if (parsed.ec == std::errc::result_out_of_range ||
         (o.max_message_size > 0 && size > o.max_message_size && size > o.drain)) {
-        return goodbye(last ? refuse_each(too_large) : too_large), std::nullopt;  // more than we would read away
+        return goodbye(last ? say_each(too_large) : too_large), std::nullopt;  // more than we would read away
     }
 
     // RFC 3030 2: whatever we think of it, the octets are not commands.
@@ -328,7 +344,7 @@ Server::Client::Answer Server::Client::bdat(std::string_view argument) {
     const auto ending = body_->chunk(size, FROM.body == BodyType::binary_mime);
     if (ending != Body::Ending::read) return body_failed(ending, last);
     if (body_->refusal()) {
-        const auto answer = last ? refuse_each(*body_->refusal()) : *body_->refusal();
+        const auto answer = last ? say_each(*body_->refusal()) : *body_->refusal();
         hang_up_ |= body_->hangs_up();
         if (last) reset();
         return answer;
@@ -350,7 +366,7 @@ Server::Client::Answer Server::Client::end_body() {
     const bool taken = body_->complete();
     if (!body_->trouble().empty()) trouble(body_->trouble());
     if (!taken) {
-        const auto refusal = refuse_each(*body_->refusal());
+        const auto refusal = say_each(*body_->refusal());
         hang_up_ |= body_->hangs_up();
         reset();
         return refusal;
@@ -373,12 +389,23 @@ Server::Client::Answer Server::Client::end_body() {
     content_->received_at = std::time(nullptr);
     content_->sender_present = [this] { return !connection_.peer_gone(); };
     content_->each = lmtp_;
+    if (!lmtp_) tell_apart();
     if (lmtp_) content_->custody.open(named_);
     else content_->custody.open(TO);
     MSG = Message(content_);
     awaiting_ = true;
     complete_ = arrived();
     return std::nullopt;
+}
+
+// Listeners may have added recipients to TO, made anew or copied; each needs a taker of its own.
+void Server::Client::tell_apart() {
+    std::uint64_t last = 0;
+    const bool fine = std::ranges::all_of(TO, [&](const Recipient& r) { return std::exchange(last, r.id) < r.id; });
+    if (fine) return;
+    std::set<std::uint64_t> seen{0};
+    for (auto& r : TO)
+        if (!seen.insert(r.id).second) seen.insert(r.id = ++recipients_);
 }
 
 bool Server::Client::arrived() {
@@ -405,7 +432,7 @@ Server::Client::Answer Server::Client::body_failed(BodyEnding ending, bool last)
     const auto& o = shared_->options;
     auto refusal = body_ ? body_->refusal() : std::nullopt;
     // The text does not end, but what would be said at its end may still be believed.
-    if (ending == Body::Ending::flood && refusal && last) refusal = refuse_each(*refusal);
+    if (ending == Body::Ending::flood && refusal && last) refusal = say_each(*refusal);
     reset();
     if (ending == Body::Ending::slow) {
         goodbye({421, "4.4.2", o.hostname + " Timeout while receiving the message"});
@@ -424,18 +451,22 @@ Server::Client::Answer Server::Client::own_text() {
     content_->id.assign(id_).append("-").append(std::to_string(++mails_));
     body_ = std::make_unique<Body>(connection_, shared_->options, content_, sink, session_end());
     if (!body_->ready()) body_->refuse({452, "4.3.1", "Insufficient system storage"});
-    if (const auto ending = body_->text(); ending != Body::Ending::read) return body_failed(ending, true);
-    const bool whole = body_->complete();
+    const auto ending = body_->text();
+    const bool read = ending == Body::Ending::read;
+    const bool whole = read && body_->complete();
+    if (!read) body_->abandon();
     if (!body_->trouble().empty()) trouble(body_->trouble());
-    Reply reply = whole ? Reply{250, "2.0.0", "OK"} : *body_->refusal();
-    hang_up_ |= body_->hangs_up();
-    body_.reset();
+    Reply reply{250, "2.0.0", "OK"};
+    if (!whole) reply = read ? *body_->refusal() : Reply{451, "4.4.2", "The text has not come to its end"};
     content_->received_at = std::time(nullptr);
     if (whole) MSG = Message(content_);
     Event::Text event(*this, reply);
     show(event);
+    if (!read) return body_failed(ending, true);
+    hang_up_ |= body_->hangs_up();
+    const auto answer = say_each(reply);
     reset();
-    return reply;
+    return answer;
 }
 
 // ---- the rest ----

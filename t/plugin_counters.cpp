@@ -232,7 +232,7 @@ TEST_CASE("Prometheus can read it: the same numbers, with names, types and label
     for (const auto& server : {std::string(), strange}) {
         const Reader reader(counters.prometheus("mail.9", server));
         const auto& m = reader.metrics;
-        CHECK(m.size() == 10);
+        CHECK(m.size() == 11);
         CHECK(m.at("mail_9_sessions_open").type == "gauge");
         CHECK(m.at("mail_9_sessions_open").only() == 0);
         CHECK(m.at("mail_9_sessions_total").only() == 1);

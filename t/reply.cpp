@@ -111,6 +111,18 @@ TEST_CASE("a status goes out only where RFC 2034 knows it") {
     }
 }
 
+TEST_CASE("a text in the place of the status is the text, where there is no other") {
+    std::string out;
+    Reply{550, "No such user", ""}.append_to(out);
+    CHECK(out == "550 No such user\r\n");
+    out.clear();
+    Reply{550, "nonsense", "No such user"}.append_to(out);
+    CHECK(out == "550 No such user\r\n");
+    out.clear();
+    Reply{550, "5.1.1", ""}.append_to(out);
+    CHECK(out == "550 5.1.1 \r\n");
+}
+
 TEST_CASE("a status is a class and two numbers of at most three digits") {
     for (const std::string good : {"2.0.0", "4.1.10", "5.999.999", "5.1.1"}) {
         CAPTURE(good);

@@ -129,8 +129,18 @@ struct Counters::Numbers {
             refusals[std::size_t(reply.code - least_code)].add();
     }
 
+    // Sessions begun, as told last: one that ends meanwhile is for a moment neither among those under way nor those
+    // over.
+    std::uint64_t begun(std::uint64_t seen) {
+        auto last = told.load();
+        while (last < seen && !told.compare_exchange_weak(last, seen)) {
+        }
+        return std::max(last, seen);
+    }
+
+    std::atomic<std::uint64_t> told{0};
     Number sessions{}, accepted{}, refused{}, dropped{}, bytes{};
-    Number auth_successes{}, auth_failures{}, tls_sessions{}, tls_failures{}, troubles{};
+    Number auth_successes{}, auth_failures{}, tls_sessions{}, tls_failures{}, troubles{}, swallowed{};
     std::array<Number, codes> refusals{};
     Times session_time{}, answer_time{};
 };
@@ -159,7 +169,10 @@ Counters::Counters()
 std::vector<Pipeline::Listener> Counters::listen(Pipeline& pipeline) const {
     auto all = watch_.listen(pipeline);
     const auto n = numbers_;
-    all.push_back(pipeline.on<Event::Response>([n](Event::Response& e) { n->count(e.reply); }));
+    all.push_back(pipeline.on<Event::Response>([n](Event::Response& e) {
+        if (e.swallow) n->swallowed.add();
+        else n->count(e.reply);
+    }));
     all.push_back(pipeline.on<Event::Auth>(
         [n](Event::Auth& e) { (e.reply.positive() ? n->auth_successes : n->auth_failures).add(); }));
     all.push_back(
@@ -169,10 +182,10 @@ std::vector<Pipeline::Listener> Counters::listen(Pipeline& pipeline) const {
 }
 
 Counters::Snapshot Counters::snapshot() const {
-    const auto& s = *numbers_;
+    auto& s = *numbers_;
     Snapshot out;
     out.sessions_now = watch_.sessions();
-    out.sessions = out.sessions_now + s.sessions.get();
+    out.sessions = s.begun(out.sessions_now + s.sessions.get());
     out.mails_accepted = s.accepted.get();
     out.mails_refused = s.refused.get();
     out.mails_dropped = s.dropped.get();
@@ -184,6 +197,7 @@ Counters::Snapshot Counters::snapshot() const {
     out.tls_sessions = s.tls_sessions.get();
     out.tls_failures = s.tls_failures.get();
     out.troubles = s.troubles.get();
+    out.swallowed = s.swallowed.get();
     out.session_time = s.session_time.get();
     out.answer_time = s.answer_time.get();
     return out;
@@ -209,6 +223,7 @@ std::string Counters::prometheus(std::string_view prefix, std::string_view serve
     e.sample(n.tls_sessions, "result=\"success\"");
     e.sample(n.tls_failures, "result=\"failure\"");
     e.counter("troubles_total", "Events of trouble.", n.troubles);
+    e.counter("swallowed_replies_total", "Replies that a plugin or listener has kept from clients.", n.swallowed);
     e.histogram("session_seconds", "How long sessions took.", n.session_time);
     e.histogram("answer_seconds", "How long senders waited for the answer to a text.", n.answer_time);
     return std::move(e).end();

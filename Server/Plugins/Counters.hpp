@@ -36,8 +36,9 @@ public:
         std::uint64_t auth_successes = 0, auth_failures = 0;
         std::uint64_t tls_sessions = 0, tls_failures = 0;  // handshakes
         std::uint64_t troubles = 0;                        // Event::Trouble
-        Histogram session_time{};                          // of those that have ended
-        Histogram answer_time{};  // of mails, from the end of the text until the answer was known
+        std::uint64_t swallowed = 0;  // replies that somebody has kept from clients, Event::Response
+        Histogram session_time{};     // of those that have ended
+        Histogram answer_time{};      // of mails, from the end of the text until the answer was known
     };
 
     Counters();

@@ -20,11 +20,17 @@ std::string_view cut(std::string_view text, std::size_t limit) {
     return text.substr(0, end);
 }
 
-// How many octets the control character at `i` has: ASCII's, or U+0080 to U+009F; 0: it is none.
+// How many octets the control character at `i` has: ASCII's, or U+0080 to U+009F, and those that end lines or turn
+// their direction, U+2028 to U+202E and U+2066 to U+2069; 0: it is none.
 std::size_t control(std::string_view text, std::size_t i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (c < 32 || c == 127) return 1;
-    return c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0 ? 2 : 0;
+    const auto at = [&](std::size_t n) { return i + n < text.size() ? static_cast<unsigned char>(text[i + n]) : 0; };
+    if (at(0) < 32 || at(0) == 127) return 1;
+    if (at(0) == 0xC2) return at(1) > 0 && at(1) < 0xA0 ? 2 : 0;
+    if (at(0) != 0xE2) return 0;
+    const auto last = at(2);
+    const bool strange =
+        (at(1) == 0x80 && last >= 0xA8 && last <= 0xAE) || (at(1) == 0x81 && last >= 0xA6 && last <= 0xA9);
+    return strange ? 3 : 0;
 }
 
 void append_hex(std::string& out, std::string_view prefix, char octet) {

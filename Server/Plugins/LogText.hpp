@@ -11,7 +11,8 @@ namespace Net::SMTP {
 // "2026-01-31T12:34:56.789Z" (RFC 3339, UTC). Any thread.
 std::string log_time(std::chrono::system_clock::time_point);
 
-// On one line and without anything a terminal would obey: control characters, backslashes, those in `also`, and
+// On one line and without anything a terminal would obey: control characters (those of directions too), backslashes,
+// those in `also`, and
 // whatever is not UTF-8 become "\x0A". Of more than `limit` octets the rest is told by number: "[and 300 octets]".
 std::string log_text(std::string_view text, std::size_t limit, std::string_view also = "");
 

@@ -10,7 +10,7 @@ namespace Net::SMTP {
 
 namespace {
 
-constexpr std::size_t longest = 320;  // octets of a value; a mailbox has no more
+constexpr std::size_t longest = 322;  // octets of a value; a path has no more
 
 // One line, field by field.
 class Line {
@@ -21,9 +21,12 @@ public:
     }
     void add(std::string_view key, std::string_view value) {
         begin(key);
-        if (json_) text_ += json_text(value, longest);
-        else if (value.empty() || value.find_first_of(" \"=") != value.npos)
-            (text_ += '"').append(log_text(value, longest, "\"")).append("\"");
+        if (json_) {
+            text_ += json_text(value, longest);
+            return;
+        }
+        const bool quoted = value.empty() || value.size() > longest || value.find_first_of(" \"=") != value.npos;
+        if (quoted) (text_ += '"').append(log_text(value, longest, "\"")).append("\"");
         else text_ += log_text(value, longest);
     }
     void add(std::string_view key, std::integral auto value) {

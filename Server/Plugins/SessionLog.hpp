@@ -22,7 +22,7 @@ namespace Net::SMTP {
 // that were not, or of a session mails; `taken` of `answers` to the text (by LMTP one for each recipient) were
 // positive; `code` is what the sender heard, the worst of them, 0: nothing; `why` a mail ended is
 // name(Watch::Mail::End) and why a session, Watch::Session::why(); `ms` is how long it took, a mail from MAIL to its
-// answer. `bytes` are octets of messages. What clients say is cut at 320 octets; in key=value control characters and
+// answer. `bytes` are octets of messages. What clients say is cut at 322 octets; in key=value control characters and
 // octets that are no UTF-8 become \x0A, and a value in quotes is one with blanks, quotes or = in it, or empty. See
 // Watch for what is a mail, and when to listen.
 class SessionLog {
