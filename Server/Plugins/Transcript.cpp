@@ -99,7 +99,9 @@ void Transcript::State::next_hop(std::string_view session, std::string_view host
 Transcript::State::Course& Transcript::State::of(Server::Client& client) {
     auto& course = courses[client];
     if (!std::exchange(course.begun, true))
-        say(client, "--", "connect from " + client.peer().str() + " to " + client.local().str());
+        say(client, "--",
+            "connect from " + log_text(client.peer().str(), longest) + " to " +
+                log_text(client.local().str(), longest));
     return course;
 }
 
