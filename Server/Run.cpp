@@ -64,10 +64,12 @@ void Server::stop() noexcept {
     shared_->stopping = true;
     closed_ = true;
     if (getpid() != owner_) return;  // a child's copy: the parent decides for itself
+    const int before = errno;        // a signal handler's caller may be about to look at it
     make_readable(shared_->stop_fd);
     make_readable(wake_);
     // Whoever waits inside accept(2) comes out. Not where the socket is somebody else's, too.
     listeners_->deafen();
+    errno = before;
 }
 
 void Server::run(const Handler& handler, const Run& how) {
