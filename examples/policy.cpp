@@ -37,8 +37,8 @@ int main(int argc, char** argv) try {
          own_name,
          {"--domains", "LIST", "mail for them is taken; with a dot in front: for what is below it"},
          {"--trusted", "NETWORKS", "who may send mail to anybody, and is not asked about", "", "", is_networks},
-         {"--dnsbl", "ZONE[=CODES]", "refuses whom it lists, by these answers; again for more"},
-         {"--dnswl", "ZONE[=CODES]", "refuses none of those whom it lists; again for more"},
+         {"--dnsbl", "ZONE", "refuses whom it lists; ZONE=CODES: by these answers; again for more"},
+         {"--dnswl", "ZONE", "refuses none of those whom it lists, the same way; again for more"},
          {"--sender-verify", "", "refuses senders whose domain has no mail server"},
          {"--dns", "HOST:PORT", "a name server; again for more (default: the system's)"}});
     const auto dns = std::make_shared<UnboundResolver>(UnboundResolver::Options{.servers = given.all("--dns")});

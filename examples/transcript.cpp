@@ -10,9 +10,7 @@ using namespace Net::SMTP;
 
 int main(int argc, char** argv) {
     const Arguments given(
-        argc, argv,
-        "Writes to its error output what is said. Takes every mail; with --via it hands on those of "
-        "trusted clients instead.",
+        argc, argv, "Shows what is said. Takes every mail, or with --via hands on those of trusted clients.",
         {listening, smart_host, our_networks, {"--json", "", "the lines of mails and sessions are JSON"}});
     const bool relays = given.has("--via");
     Server server(given.all("--listen"));
