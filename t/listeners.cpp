@@ -68,12 +68,6 @@ void serves(const Endpoint& e) {
     play(wire, hello + mail + "S: 250\n" + farewell);
 }
 
-// Whether something has come that nobody has read.
-bool greeted(const Wire& wire) {
-    pollfd in{wire.fd(), POLLIN, 0};
-    return poll(&in, 1, 0) > 0;
-}
-
 bool refused(const Endpoint& e) {
     const int fd = connect_to(e);
     if (fd >= 0) close(fd);
@@ -442,16 +436,12 @@ TEST_CASE("a lack of descriptors is told once, however long it lasts, and the li
         });
         for (const int lack : {EMFILE, ENOMEM}) {
             error = lack;
+            // An accept that was under way already takes this one, and the next finds the lack; where threads wait
+            // there is always another one.
+            if (mode != Server::Mode::thread) dial(where).close();
             auto wire = dial(where);
-            int before = tries;
-            const auto tried = [&] { return tries >= before + 4 || thread.over(0ms); };
-            if (eventually([&] { return tried() || greeted(wire); }) && greeted(wire)) {
-                // An accept that was under way already has taken it.
-                wire.close();
-                wire = dial(where);
-                before = tries;
-            }
-            if (!eventually(tried) || thread.over(0ms)) break;
+            const int before = tries;
+            if (!eventually([&] { return tries >= before + 4 || thread.over(0ms); }) || thread.over(0ms)) break;
             error = 0;
             play(wire, hello + mail + "S: 250\n" + farewell);
             wire.close();
@@ -465,9 +455,12 @@ TEST_CASE("a lack of descriptors is told once, however long it lasts, and the li
             return;
         }
         const auto all = told.all();
-        REQUIRE(all.size() == 2);
-        CHECK(all[0].error == EMFILE);
-        CHECK(all[1].error == ENOMEM);
+        std::vector<int> lacks;
+        for (const auto& f : all)
+            if (lacks.empty() || lacks.back() != f.error) lacks.push_back(f.error);
+        CHECK(lacks == std::vector<int>{EMFILE, ENOMEM});
+        // A thread that waited inside accept(2) before may have taken the connection: then it was over for a moment.
+        CHECK(all.size() <= (mode == Server::Mode::thread ? 4U : 2U));
         for (const auto& f : all) {
             CHECK(f.lives);
             CHECK(f.where == where);
