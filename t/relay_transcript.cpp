@@ -224,17 +224,22 @@ TEST_CASE("hosts found by MX have their names, and who can't be reached is told"
 
 TEST_CASE("LMTP is written down, and BDAT, with a reply for each recipient") {
     Lines lines;
-    NextHop hop(Manners{{"LHLO", "250 next.test\nPIPELINING\nCHUNKING"}});
-    auto o = lines.on(via(hop));
-    o.host = "lmtp:" + o.host;
+    Test::ScriptedServer::Options options;
+    options.keywords.push_back("CHUNKING");
+    Test::ScriptedServer hop(options);
+    hop.reply_to(". <e@f>", {452, "4.2.2", "over quota"});
+    auto o = lines.on({});
+    o.host = "lmtp:" + hop.address();
+    o.hostname = "relay.test";
     o.received = false;
-    Relay(Sender("a@b"), recipients({"c@d", "e@f"}), short_text, o);
+    CHECK(!Relay(Sender("a@b"), recipients({"c@d", "e@f"}), short_text, o).delivered());
     const auto said = lines.hops();
     CHECK(contains(said, "C: LHLO relay.test"));
     const auto at = std::ranges::find(said, "C: BDAT 21 LAST");
-    REQUIRE(said.end() - at > 2);
+    REQUIRE(said.end() - at > 3);
     CHECK(at[1] == "-- message, 21 octets");
-    CHECK(at[2] == "S: 250 2.0.0 chunk taken");
+    CHECK(at[2].starts_with("S: 250 2."));
+    CHECK(at[3] == "S: 452 4.2.2 over quota");
     CHECK(!lines.holds("hello"));
 }
 
