@@ -22,8 +22,10 @@ void Options::check() const {
     for (const auto* words : {&own.verbs, &own.mail_parameters, &own.rcpt_parameters})
         for (const auto& w : *words)
             if (!word(w)) bad("own: not capital letters, digits and '-': " + w);
-    for (const auto& verb : own.verbs)
-        if (Command::parse(verb).verb != Verb::unknown) bad("own: a verb of the server's: " + verb);
+    for (const auto& text : own.verbs) {
+        const auto verb = Command::parse(text).verb;
+        if (verb < Verb::SEND && verb != Verb::EXPN) bad("own: a verb of the server's: " + text);
+    }
     const auto ours = {"PIPELINING",          "SIZE", "8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME",
                        "ENHANCEDSTATUSCODES", "DSN",  "AUTH",     "STARTTLS", "HELP"};
     for (const auto& keyword : own.keywords) {

@@ -28,7 +28,7 @@ enum class Protocol { smtp, lmtp };
 enum class ClearAuth { never, loopback, everywhere };
 
 // What a program adds to the protocol: it answers in its listeners, here it is only announced. The server's own verbs
-// and keywords can't be added; 50 of each at most.
+// and keywords can't be added, EXPN can; 50 of each at most.
 struct Additions {
     std::vector<std::string> verbs{};            // in HELP; see Event::Command
     std::vector<std::string> keywords{};         // further lines of EHLO: "XCOLOUR RED GREEN"
