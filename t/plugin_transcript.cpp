@@ -125,7 +125,7 @@ TEST_CASE("secrets are hidden also where they come as commands") {
                  quit,
              setup);
     CHECK(!lines.holds(secret));
-    CHECK(!lines.holds("334"));
+    CHECK(!lines.holds("S: 334"));
     CHECK(lines.holds("C: AUTH ***"));
     CHECK(lines.holds("C: AUTH PLAIN ***"));
     CHECK(lines.holds("S: 235 2.7.0"));
