@@ -292,7 +292,7 @@ bool Server::Crew::man() {
         for (const auto& l : list->sockets) {
             if (std::ranges::find(posts, l, &Post::listener) != posts.end()) continue;
             if (l->ours) fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
-            auto post = std::make_shared<Post>(l);
+            auto post = std::make_shared<Post>(Post{l});
             posts.push_back(post);
             if (enlist(post)) continue;
             posts.pop_back();

@@ -355,8 +355,8 @@ TEST_CASE("a message of the program's own can be edited as well") {
     CHECK(edited.edited({.received = OwnReceived::there}).edited({}).own_received() == OwnReceived::there);
     CHECK(none.edited({.without = "received"}).view().empty());
     CHECK(none.edited({.front = "A: b\r\n"}).view() == "A: b\r\n");
-    for (const auto* front : {"A: b", "A: b\r", "A: b\n", "\r\nA"})
-        CHECK_THROWS_AS(own.edited({.front = front}), std::invalid_argument);
+    for (const auto* broken : {"A: b", "A: b\r", "A: b\n", "\r\nA"})
+        CHECK_THROWS_AS(own.edited({.front = broken}), std::invalid_argument);
     // One custody for all that was made of it.
     const auto waited = Message(travelled);
     const std::vector<Recipient> to(1);

@@ -457,19 +457,19 @@ TEST_CASE("names that could break the format are made harmless") {
 }
 
 TEST_CASE("why a host was left is in it") {
-    for (const auto& [manners, why] : {std::pair<std::string, std::string>{"CLOSE", "451 4.4.2 Connection to "},
-                                       {"STALL", "451 4.4.2 "},
-                                       {"LONG", "451 4.5.0 "},
-                                       {"421 4.3.2 closing", "421 4.3.2 closing"}}) {
-        CAPTURE(manners);
+    for (const auto& row : {std::pair<std::string, std::string>{"CLOSE", "451 4.4.2 Connection to "},
+                            {"STALL", "451 4.4.2 "},
+                            {"LONG", "451 4.5.0 "},
+                            {"421 4.3.2 closing", "421 4.3.2 closing"}}) {
+        CAPTURE(row.first);
         Lines lines;
-        NextHop hop(Manners{{"MAIL", manners}});
+        NextHop hop(Manners{{"MAIL", row.first}});
         auto o = lines.on(via(hop));
         o.patience.mail = 1s;
         CHECK(!Relay(Sender("a@b"), recipients({"c@d"}), short_text, o).delivered());
         const auto said = lines.hops();
         REQUIRE(said.size() > 2);
-        CHECK(said.end()[-2].starts_with("-- given up: " + why));
+        CHECK(said.end()[-2].starts_with("-- given up: " + row.second));
         CHECK(said.back() == "-- disconnect");
     }
 }
