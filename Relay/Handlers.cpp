@@ -137,6 +137,18 @@ std::vector<Handlers::Handler> Handlers::get() const { return now()->handlers; }
 
 std::optional<std::size_t> Handlers::find(const Address& recipient) const { return now()->find(recipient); }
 
+Router Handlers::router(std::shared_ptr<const Handlers> handlers) {
+    return [handlers = std::move(handlers)](const Sender&, const Recipient& to) -> std::optional<Route> {
+        const auto list = handlers->now();
+        const auto whose = list->find(to);
+        if (!whose) return std::nullopt;
+        const auto& take = list->handlers[*whose].take;
+        if (const auto* how = std::get_if<Relay::Options>(&take)) return Route{"", *how};
+        if (const auto* target = std::get_if<std::shared_ptr<Target>>(&take)) return Route{"", {.target = *target}};
+        return std::nullopt;
+    };
+}
+
 void Handlers::keep_apart(Event::Rcpt& e) const {
     const auto& to = e.client.TO;
     if (!e.reply.positive() || to.empty() || e.client.options().protocol == Protocol::lmtp) return;

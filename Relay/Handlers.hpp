@@ -16,6 +16,7 @@
 #include "../Server/Reply.hpp"
 #include "../Server/Server.hpp"
 #include "Relay.hpp"
+#include "Route.hpp"
 #include "Target.hpp"
 
 namespace Net::SMTP {
@@ -77,6 +78,11 @@ public:
     std::vector<Handler> get() const;
     // Whose a recipient would be, counted from 0; nullopt: nobody's.
     std::optional<std::size_t> find(const Address& recipient) const;
+
+    // For Queue::Options::router: the same patterns, looked at for each try, so that what a target or a next hop can't
+    // take now is kept and tried again. It keeps them alive; a handler that is a function is passed over, since there
+    // is no session any more.
+    static Router router(std::shared_ptr<const Handlers> handlers);
 
 private:
     struct List;

@@ -24,6 +24,12 @@ std::optional<std::string> literal_address(std::string_view domain) {
     return text;
 }
 
+// Who shares mail out need not be unpredictable; to ask the machine for luck each time would take longer than all else.
+std::minstd_rand& luck() {
+    thread_local std::minstd_rand random{std::random_device{}()};
+    return random;
+}
+
 }  // namespace
 
 HostWalk HostWalk::by_mx(const std::string& domain, Settings settings) {
@@ -119,8 +125,7 @@ void HostWalk::find_exchangers() {
     }
     // RFC 7505 3: a null MX among others means nothing.
     std::erase_if(all, [](const MailExchanger& m) { return m.host.empty(); });
-    std::minstd_rand random{std::random_device{}()};
-    std::ranges::shuffle(all, random);
+    if (all.size() > 1) std::ranges::shuffle(all, luck());
     std::ranges::stable_sort(all, {}, &MailExchanger::preference);
     if (all.size() > most_exchangers) all.resize(most_exchangers);
     failure_ = {550, "5.4.4", "No mail server of " + domain_ + " has an address"};

@@ -71,6 +71,7 @@ std::unique_ptr<Transfer> make_transfer(const Relay::Options& o, const std::stri
                                                                           .chunking = o.chunking,
                                                                           .partial = o.partial || arrival.each,
                                                                           .cache = o.sessions.get(),
+                                                                          .failures = o.failures.get(),
                                                                           .security = {o.tls, o.login},
                                                                           .end = end,
                                                                           .server = arrival.server});

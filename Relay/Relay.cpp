@@ -36,6 +36,27 @@ void check_security(const Relay::Options& o) {
     if (level == Level::dane && !address_octets(to.host).empty()) refuse("tls: dane of an address: " + o.host);
 }
 
+// Lines that end in CRLF, each a field's name and a colon, or what goes on with a blank (RFC 5322 2.2).
+bool whole_fields(std::string_view text) {
+    const auto named = [](std::string_view line) {
+        const auto name = line.substr(0, line.find(':'));
+        return !name.empty() && name.size() < line.size() &&
+               std::ranges::all_of(name, [](unsigned char c) { return c > 32 && c < 127; });
+    };
+    for (bool first = true; !text.empty(); first = false) {
+        const auto end = text.find("\r\n");
+        if (end == text.npos) return false;
+        const auto line = text.substr(0, end);
+        const auto blanks = line.find_first_not_of(" \t");
+        const bool goes_on = !first && blanks > 0 && blanks != line.npos;
+        for (const char c : {'\r', '\n', '\0'})
+            if (line.find(c) != line.npos) return false;
+        if (!goes_on && !named(line)) return false;
+        text.remove_prefix(end + 2);
+    }
+    return true;
+}
+
 void check(const Relay::Options& o) {
     auto clean = [](const std::string& s) {
         return std::ranges::all_of(s, [](unsigned char c) { return c > 32 && c < 127; });
@@ -51,6 +72,7 @@ void check(const Relay::Options& o) {
         if (t > longest) throw std::invalid_argument("Relay::Options: patience is over a year");
     }
     if (o.mx_port == 0) throw std::invalid_argument("Relay::Options: mx_port is 0");
+    if (!whole_fields(o.head)) throw std::invalid_argument("Relay::Options: head is not whole header fields");
     check_security(o);
 }
 
@@ -68,6 +90,7 @@ std::optional<Reply> refused(const Message& message, const Relay::Options& o) {
 
 // What goes in front of the text.
 std::string head_of(const Message& message, const Relay::Options& o) {
+    if (!o.head.empty()) return o.head;
     const bool due = o.received && message.own_received() == OwnReceived::due;
     return due ? received_field(message, our_name(o, message.trace().hostname)) : std::string();
 }
@@ -94,7 +117,7 @@ Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message
 Relay::Relay(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Options& options) {
     check(options);
     message.custody().begin(to);
-    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, "", "", false, false});
+    for (const auto& r : to) results_.push_back({r, {451, "4.3.0", "Delivery was not finished"}, ""});
 
     if (const auto refusal = refused(message, options)) all(*refusal, "");
     else if (options.target) deliver_to_target(from, to, message, options);
@@ -174,6 +197,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
             const bool alone = to.size() == 1 && from.body != BodyType::binary_mime && !message.bare_line_ends();
             group.transfer->open(from, head.size() + message.size(), std::move(members), alone);
         }
+        group.transfer->suit(head, message);
         const auto& replies = group.transfer->replies();
         for (std::size_t i = 0; i < group.members.size(); ++i) {
             auto& result = results_[group.members[i]];
@@ -192,6 +216,7 @@ void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const 
             auto& result = results_[group.members[i]];
             result.reply = outcomes[i].reply;
             result.in_doubt = outcomes[i].in_doubt;
+            result.notifies = result.delivered() && group.transfer->notifies();
             result.host = group.transfer->host();
             result.tls = group.transfer->tls();
             worst = Reply(worse(worst, result.reply));

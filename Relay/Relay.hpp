@@ -13,6 +13,7 @@
 #include "../Server/Resolver.hpp"
 #include "../Server/Server.hpp"
 #include "ClientTLS.hpp"
+#include "HostFailures.hpp"
 #include "Login.hpp"
 #include "Session.hpp"
 #include "SessionCache.hpp"
@@ -63,6 +64,12 @@ public:
                                        // answers twice, the second time late, could seem to take what it refuses;
                                        // without it BDAT is for binary texts only
         std::shared_ptr<SessionCache> sessions{};  // keeps connections for the next message; empty: one for each
+        // Knows hosts that others could not be connected to: they are passed over, and where there is no other host the
+        // reply is what was said then, at once. Empty: each is tried.
+        std::shared_ptr<HostFailures> failures{};
+        // Whole fields with their CRLF to go in front of the text, in place of a Received of our own, which is then in
+        // it if there is to be one. std::invalid_argument for what is something else. "": see `received`.
+        std::string head{};
         // Hears what is said to next hops and by them: Transcript::next_hops(). A conversation that was begun during
         // RCPT is heard by the transcript of the options that were attached.
         Overhear transcript{};
@@ -76,6 +83,11 @@ public:
         std::string tls{};       // "TLSv1.3 TLS_AES_256_GCM_SHA384, verified"; empty: in the clear, or not connected
         bool in_doubt = false;   // the end was sent and no answer came: the next hop may have the mail (RFC 1047)
         bool held_back = false;  // was accepted, but not sent to because of another, whose reply and host these are
+        // It was delivered to a next hop that offers DSN, and was told NOTIFY, ORCPT, RET and ENVID as they were said:
+        // what is to be told to the sender from now on is its duty (RFC 3461 5.2.1). Otherwise whoever wanted to hear
+        // of a success is owed a notice that it was "relayed", by us (5.2.2); but none of a target, nor by LMTP, where
+        // it was delivered.
+        bool notifies = false;
         bool delivered() const { return reply.positive(); }
     };
 

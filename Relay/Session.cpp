@@ -8,10 +8,12 @@
 #include <iterator>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "../Server/Shared.hpp"
 #include "../Server/Text.hpp"
+#include "../Server/Utf8Address.hpp"
 
 namespace Net::SMTP {
 
@@ -34,6 +36,15 @@ bool digit(char c) { return c >= '0' && c <= '9'; }
 bool mailbox(const Address& a) {
     const auto parsed = Address::parse(a.str());
     return parsed && parsed->local == a.local && parsed->domain == a.domain;
+}
+
+// What says something about a host, and nothing about us.
+bool nobody_there(const std::error_code& code) {
+    using enum std::errc;
+    for (const auto said : {connection_refused, connection_reset, host_unreachable, network_unreachable, network_down,
+                            no_such_file_or_directory})
+        if (code == said) return true;
+    return false;
 }
 
 // RFC 4954 5: who can't be named within the 500 octets that it has is unknown.
@@ -120,8 +131,14 @@ Session::Session(const Upstream& host, const std::string& hostname, const Patien
 void Session::open(ClientTLS::Level level, std::shared_ptr<Shared> server) {
     const bool implicit = level != ClientTLS::Level::none && security_.tls.options().implicit;
     tls_.clear();
+    const auto patience = Clock::now() + patience_.connect;
+    unreachable_ = false;
     try {
-        connection_ = Connection::connect(host_.endpoint, Shared::wait(server, until(patience_.connect)));
+        connection_ = Connection::connect(host_.endpoint, Shared::wait(server, std::min(patience, end_)));
+    } catch (const std::system_error& e) {
+        unreachable_ = nobody_there(e.code()) || (e.code() == std::errc::timed_out && Clock::now() >= patience);
+        fail({451, "4.4.1", e.what()});
+        return;
     } catch (const std::exception& e) {
         fail({451, "4.4.1", e.what()});
         return;
@@ -340,6 +357,7 @@ std::optional<Reply> Session::unsendable(const Sender& from) const {
 
 std::optional<Reply> Session::unsendable(const Recipient& to) const {
     if (to.null() || !mailbox(to)) return Reply{553, "5.1.3", "The recipient is not a mailbox"};
+    if (to.utf8() && !offer_.extensions.smtputf8) return Reply{550, "5.6.7", name_ + " does not offer SMTPUTF8"};
     if (to.utf8() && !utf8_) return Reply{553, "5.6.7", "UTF-8 in an address needs SMTPUTF8"};
     return std::nullopt;
 }
@@ -361,7 +379,12 @@ std::string Session::rcpt_line(const Recipient& to) const {
     std::string line = "RCPT TO:<" + to.str() + '>';
     if (!offer_.extensions.dsn) return line;
     if (to.notify.said()) line += " NOTIFY=" + to.notify.str();
-    if (to.orcpt) line += " ORCPT=" + xtext_encode(to.orcpt->type) + ';' + xtext_encode(to.orcpt->address);
+    if (!to.orcpt) return line;
+    line += " ORCPT=" + xtext_encode(to.orcpt->type) + ';';
+    // RFC 6533 3 has an encoding of its own; xtext speaks of ASCII.
+    const auto& address = to.orcpt->address;
+    const bool international = same_text(to.orcpt->type, "utf-8");
+    line += international ? utf8_address_encode(utf8_address_decode(address), utf8_) : xtext_encode(address);
     return line;
 }
 

@@ -115,6 +115,9 @@ public:
     const std::optional<Reply>& failed() const { return failure_; }
     // Whether a host has greeted, or refused to.
     bool reached() const { return reached_; }
+    // Whether it could not be connected to, and that is not our own doing: nobody listens, there is no way to it, or
+    // nothing came of it in all of Patience::connect.
+    bool unreachable() const { return unreachable_; }
     const Offer& offer() const { return offer_; }
     const Upstream& host() const { return host_; }
     const std::string& hostname() const { return hostname_; }
@@ -203,7 +206,7 @@ private:
     Connection connection_;
     Offer offer_;
     BodyType body_ = BodyType::seven_bit;
-    bool utf8_ = false, reached_ = false;
+    bool utf8_ = false, reached_ = false, unreachable_ = false;
     bool tls_failed_ = false;     // so that it might go without it
     bool login_refused_ = false;  // for good
     std::string tls_;

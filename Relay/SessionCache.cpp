@@ -71,6 +71,18 @@ void SessionCache::put(std::unique_ptr<Session> session) {
     for (auto& idle : dropped) idle.session->leave();
 }
 
+void SessionCache::trim(std::size_t idle) {
+    if (getpid() != owner_) return;
+    const std::lock_guard closing(trimming_);  // who comes next opens nothing before these are closed
+    std::list<Idle> dropped;
+    {
+        std::lock_guard lock(mutex_);
+        drop_expired(dropped);
+        while (idle_.size() > idle) dropped.splice(dropped.end(), idle_, idle_.begin());
+    }
+    for (auto& one : dropped) one.session->leave();
+}
+
 std::size_t SessionCache::idle() const {
     if (getpid() != owner_) return 0;
     std::lock_guard lock(mutex_);

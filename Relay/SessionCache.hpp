@@ -36,6 +36,9 @@ public:
     // Only between messages. One that can't be used any more is dropped.
     void put(std::unique_ptr<Session> session);
     std::size_t idle() const;
+    // Keeps no more than that many for now: the longest idle ones are closed, also those that another thread is
+    // trimming at this moment, before it returns.
+    void trim(std::size_t idle);
 
 private:
     struct Idle {
@@ -45,6 +48,7 @@ private:
     void drop_expired(std::list<Idle>& dropped);
 
     const Limits limits_;
+    std::mutex trimming_;  // before mutex_
     mutable std::mutex mutex_;
     std::list<Idle> idle_;  // the longest idle one in front
     int owner_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../Server/Shared.hpp"
+#include "International.hpp"
 
 namespace Net::SMTP {
 
@@ -37,8 +38,22 @@ void Transfer::named() {
 }
 
 std::unique_ptr<Session> Transfer::connected(const Upstream& upstream) const {
-    return std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end, settings_.server,
-                                     settings_.security);
+    auto session = std::make_unique<Session>(upstream, settings_.hostname, settings_.patience, settings_.end,
+                                             settings_.server, settings_.security);
+    if (settings_.failures && session->unreachable()) settings_.failures->failed(upstream.endpoint, *session->failed());
+    else if (settings_.failures && session->reached()) settings_.failures->reached(upstream.endpoint);
+    return session;
+}
+
+// Whether somebody could not connect to it a moment ago; what was said then is said now.
+bool Transfer::avoided(const Upstream& upstream) {
+    const auto why = settings_.failures ? settings_.failures->failure(upstream.endpoint) : std::nullopt;
+    if (why && !answered_) {
+        host_ = upstream.str();
+        tls_.clear();
+        refused(*why, false);
+    }
+    return why.has_value();
 }
 
 // The next host that can be talked to.
@@ -54,6 +69,7 @@ bool Transfer::connect() {
             session_->extend(settings_.end, settings_.server);
             return true;
         }
+        if (avoided(*upstream)) continue;
         session_ = connected(*upstream);
         if (!session_->failed()) return true;
         if (session_->reached() || !answered_) named();
@@ -65,13 +81,25 @@ bool Transfer::connect() {
     return false;
 }
 
+// Whether it was asked for with an ASCII sender, and the present host does not offer it.
+bool Transfer::lacks_utf8() const {
+    return from_.smtputf8 && !from_.utf8() && session_ && !session_->offer().extensions.smtputf8;
+}
+
+// MAIL and RCPT to the present host. Whether an ASCII sender's mail needs SMTPUTF8 all the same, suit() sees.
+Reply Transfer::envelope(std::span<const Recipient> to, std::vector<Reply>& replies, bool and_data) {
+    auto from = from_;
+    if (lacks_utf8()) from.smtputf8 = false, and_data = false;
+    return session_->mail(from, size_, to, replies, and_data);
+}
+
 // One host's answers to the envelope. `later`: another host may do better.
 Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
     std::vector<Reply> replies;
     // BDAT needs no DATA, and must not go before every reply is there: whoever mistakes its octets for commands after a
     // refusal would run them.
     and_data = and_data && !(settings_.chunking && session_->offer().extensions.chunking);
-    auto mail = session_->mail(from_, size_, to, replies, and_data);
+    auto mail = envelope(to, replies, and_data);
     if (reused_ && (session_->failed() || !mail.positive())) {
         // It had grown old, or has had enough mails. Nothing was sent that counts: the same host once more, on a
         // connection of its own.
@@ -79,7 +107,7 @@ Transfer::Said Transfer::ask(std::span<const Recipient> to, bool and_data) {
         reused_ = false;
         session_->leave();
         session_ = connected(upstream);
-        mail = session_->mail(from_, size_, to, replies, and_data);
+        mail = envelope(to, replies, and_data);
     }
     named();
     login_refused_ = session_->login_refused();
@@ -162,9 +190,17 @@ Reply Transfer::add(const Recipient& recipient) {
     return reply;
 }
 
+void Transfer::suit(const std::string& head, const Message& message) {
+    if (!open_ || !lacks_utf8() || !international(head, message)) return;
+    close();
+    for (auto& reply : replies_)
+        if (reply.positive()) reply = {550, "5.6.7", host_ + " does not offer SMTPUTF8"};
+}
+
 // What the present host makes of the text; the transaction is over then.
 std::vector<Outcome> Transfer::text(const std::string& head, const Message& message) {
     const auto accepted = session_->data(head, message, settings_.chunking);
+    notifies_ = session_->offer().extensions.dsn;
     std::vector<Outcome> all;
     auto next = accepted.begin();
     for (const auto& reply : replies_) all.push_back(reply.positive() ? *next++ : Outcome{reply});
@@ -181,6 +217,7 @@ std::vector<Outcome> Transfer::send(const std::string& head, const Message& mess
         const auto replies = replies_;
         const auto host = host_, how = tls_;
         open(from_, size_, to_);
+        suit(head, message);
         if (!ready()) {
             close();
             replies_ = replies;

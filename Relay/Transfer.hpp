@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "HostFailures.hpp"
 #include "HostWalk.hpp"
 #include "Session.hpp"
 #include "SessionCache.hpp"
@@ -19,8 +20,9 @@ public:
         std::string hostname;
         Patience patience{};
         bool chunking = true;
-        bool partial = false;           // some recipients are enough
-        SessionCache* cache = nullptr;  // outlives this
+        bool partial = false;              // some recipients are enough
+        SessionCache* cache = nullptr;     // outlives this
+        HostFailures* failures = nullptr;  // outlives this
         Security security{};
         Deadline end = Deadline::max();
         std::shared_ptr<Shared> server{};  // whose drain ends it
@@ -48,7 +50,13 @@ public:
     const std::string& host() const { return host_; }
     // How it was encrypted, see summary().
     const std::string& tls() const { return tls_; }
+    // Whether who has taken the text offers DSN.
+    bool notifies() const { return notifies_; }
     const Security& security() const { return settings_.security; }
+
+    // Once the text is there: where the host offers no SMTPUTF8 and the text needs it all the same, the transaction is
+    // given up, and replies() say 550 5.6.7. A text that has none of it goes there without the parameter.
+    void suit(const std::string& head, const Message& message);
 
     // For a transaction that was begun earlier.
     void extend(Deadline end, std::shared_ptr<Shared> server);
@@ -64,7 +72,10 @@ private:
     enum class Said { yes, later, never };
     std::unique_ptr<Session> connected(const Upstream&) const;
     bool connect();
+    bool avoided(const Upstream&);
     void named();
+    bool lacks_utf8() const;
+    Reply envelope(std::span<const Recipient> to, std::vector<Reply>& replies, bool and_data);
     Said ask(std::span<const Recipient> to, bool and_data);
     std::vector<Outcome> text(const std::string& head, const Message&);
     void refused(const Reply& reply, bool by_host);
@@ -81,7 +92,8 @@ private:
     std::string host_, tls_;
     bool login_refused_ = false;  // nobody else is told our secret then
     bool answered_ = false;       // a host has spoken, so that nobody cares about others who could not be reached
-    bool open_ = false;           // MAIL was accepted, and nothing has ended the transaction
+    bool notifies_ = false;
+    bool open_ = false;  // MAIL was accepted, and nothing has ended the transaction
 };
 
 }  // namespace Net::SMTP

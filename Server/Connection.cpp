@@ -453,7 +453,7 @@ bool Connection::left_over() {
 }
 
 void Connection::finish(bool politely) {
-    const auto deadline = Clock::now() + 2s;
+    const auto deadline = Clock::now() + (slot && slot->hurried() ? 0s : 2s);
     if (layer_ && !broken_) {
         while (layer_->end(out_) == TLSLayer::Did::wants_output && poll_output(deadline)) {
         }

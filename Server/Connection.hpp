@@ -97,7 +97,7 @@ public:
 
     // Ends our direction and reads away what still comes, for at most 2 s and 64 KiB: closing with unread input would
     // reset the connection and may cost the peer our last reply. Nothing is waited for when nothing `unread` is there
-    // and `politely` is false.
+    // and `politely` is false, or when `slot` is hurried.
     void finish(bool politely);
     void close();
 

@@ -121,6 +121,12 @@ bool Custody::mixed() const {
     return taken && refused;
 }
 
+bool Custody::begun(const Recipient& recipient) const {
+    Lock lock(mutex_);
+    return std::ranges::any_of(
+        entries_, [&](const Entry& e) { return e.id == recipient.id && (e.said.has_value() || e.underway > 0); });
+}
+
 std::size_t Custody::forgotten() const {
     Lock lock(mutex_);
     return std::size_t(std::ranges::count_if(entries_, [](const Entry& e) { return !e.said && e.underway == 0; }));

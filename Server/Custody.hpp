@@ -44,6 +44,8 @@ public:
     Reply verdict(std::size_t which) const;
     // Whether some recipients were taken and others refused.
     bool mixed() const;
+    // Whether somebody has begun to speak for this one.
+    bool begun(const Recipient&) const;
     // For how many nobody has even begun to speak.
     std::size_t forgotten() const;
 

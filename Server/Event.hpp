@@ -50,6 +50,15 @@ struct Event {
     struct Registered;
     struct PluginAdded;
     struct PluginRemoved;
+
+    // Of mail in a queue, in Relay/QueueEvents.hpp:
+    struct OfQueue;
+    struct OfDelivery;
+    struct Queued;
+    struct Sent;
+    struct Deferred;
+    struct Failed;
+    struct Bounced;
 };
 
 struct Event::OfSession : Event {

@@ -20,7 +20,7 @@ std::string word(std::string text) {
 
 }  // namespace
 
-std::string received_field(const Message& message, const std::string& hostname) {
+std::string received_field(const Message& message, const std::string& hostname, const std::string& id) {
     const auto& t = message.trace();
     std::string out = "Received: ";
     if (!t.helo.empty()) {
@@ -32,7 +32,8 @@ std::string received_field(const Message& message, const std::string& hostname) 
     }
     out += "by " + word(t.hostname.empty() ? hostname : t.hostname);
     if (!t.protocol.empty()) out += " with " + t.protocol;
-    if (!message.id().empty()) out += " id " + message.id();
+    const auto& number = id.empty() ? message.id() : id;
+    if (!number.empty()) out += " id " + number;
     if (!t.cipher.empty()) out += "\r\n\ttls " + t.cipher;  // RFC 8314 4.3
     out += ";\r\n\t" + date_time(message.received_at() ? message.received_at() : std::time(nullptr)) + "\r\n";
     return out;

@@ -11,8 +11,8 @@
 namespace Net::SMTP {
 
 // The Received field for a message that came as its trace says, with its CRLF (RFC 5321 4.4). `hostname` if the trace
-// has none.
-std::string received_field(const Message&, const std::string& hostname);
+// has none; `id` in place of the message's own, if there is one.
+std::string received_field(const Message&, const std::string& hostname, const std::string& id = "");
 
 // How often the message was received before it came to us: its Received fields, in the first MiB of its header section,
 // without one of ours. 0 of a message that went into a sink. std::system_error when it can't be read.

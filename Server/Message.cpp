@@ -224,8 +224,8 @@ bool Message::bare_line_ends() const {
     if (!from) return false;
     if (const auto known = from->bare.load(std::memory_order_relaxed); known != Content::Bare::unknown)
         return known == Content::Bare::yes;
-    bool after_cr = false, bare = false;
-    std::string buffer(std::min<std::uint64_t>(size(), piece), '\0');
+    bool after_cr = false, bare = from->in_memory() && SMTP::bare_line_ends(from->memory(), after_cr);
+    std::string buffer(from->in_memory() ? 0 : std::min<std::uint64_t>(size(), piece), '\0');
     std::uint64_t offset = 0;
     while (const auto n = bare ? 0 : read(offset, buffer.data(), buffer.size())) {
         bare = SMTP::bare_line_ends({buffer.data(), n}, after_cr);

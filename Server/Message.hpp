@@ -115,10 +115,11 @@ public:
 
     std::shared_ptr<Content> content() const { return content_; }
     explicit Message(std::shared_ptr<Content> content);
+    // Where its octets are; null in an empty message. It differs from content() once it was edited().
+    const std::shared_ptr<Content>& octets() const { return edited_ ? edited_ : content_; }
 
 private:
     Content& some() const;
-    const std::shared_ptr<Content>& octets() const { return edited_ ? edited_ : content_; }
     mutable std::shared_ptr<Content> content_;
     std::shared_ptr<Content> edited_;  // has the octets in place of it
 };

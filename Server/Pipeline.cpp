@@ -75,9 +75,14 @@ Pipeline::Table::Chain Pipeline::Table::compiled(std::size_t kind) const {
 Pipeline::Pipeline() : table_(std::make_shared<Table>()) {}
 
 Pipeline::~Pipeline() {
-    // Nobody listens any more, and who removes itself or others while it goes finds nothing.
-    const auto last = std::exchange(table_, std::make_shared<Table>());
-    version_.fetch_add(1, std::memory_order_release);
+    // Nobody listens any more, and who removes itself or others while it goes finds nothing. A plugin may still be
+    // telling events of its own here: it ends that in detached().
+    std::shared_ptr<const Table> last = std::make_shared<Table>();
+    {
+        const std::lock_guard lock(mutex_);
+        last.swap(table_);
+        version_.fetch_add(1, std::memory_order_release);
+    }
     for (const auto& p : last->places) p.plugin->detached(*this, p.name);
 }
 

@@ -192,7 +192,8 @@ void* Server::Crew::enter(void* argument) {
     const std::unique_ptr<Start> start(static_cast<Start*>(argument));
     auto& crew = *start->crew;
     crew.work(start->post);
-    std::lock_guard lock(crew.mutex);
+    std::unique_lock lock(crew.mutex);
+    crew.join_ended(lock);  // or a crowd that has gone would leave its stacks here until the next one comes
     crew.ended.push_back(pthread_self());
     --crew.threads;
     crew.changed.notify_all();

@@ -91,7 +91,8 @@ std::optional<Header> take_header(std::string_view& message) {
     }
     if (rest.starts_with("a=")) {
         if (rest.find(',') == rest.npos) return std::nullopt;
-        auto name = unescape(*take(rest, 'a'));
+        const auto value = take(rest, 'a');  // none, where nothing is behind its comma
+        auto name = value ? unescape(*value) : std::nullopt;
         if (!name || name->empty()) return std::nullopt;
         header.acts_as = *name;
     } else if (rest.starts_with(',')) {
@@ -122,7 +123,7 @@ std::optional<ServerFirst> read_server_first(std::string_view message) {
     auto nonce = take(message, 'r');
     auto salt = nonce ? take(message, 's') : std::nullopt;
     auto count = salt ? take(message, 'i') : std::nullopt;
-    if (!count || !nonce_like(*nonce) || !only_extensions(message)) return std::nullopt;
+    if (!count || count->starts_with('0') || !nonce_like(*nonce) || !only_extensions(message)) return std::nullopt;
     ServerFirst first{std::string(*nonce), decoded(*salt).value_or(""), 0};
     auto [end, error] = std::from_chars(count->data(), count->data() + count->size(), first.iterations);
     if (error != std::errc() || end != count->data() + count->size() || first.salt.empty()) return std::nullopt;

@@ -78,14 +78,16 @@ Slot::Slot(std::shared_ptr<Shared> shared, std::string ip)
     const auto same = ip_.empty() ? 0 : ++shared_->per_ip[ip_];
     over_ = (o.max_connections > 0 && all > o.max_connections) ||
             (o.max_connections_per_ip > 0 && same > o.max_connections_per_ip);
-    if (over_) give_back();  // who is turned away takes nobody's place
+    if (!over_) return;
+    give_back();  // who is turned away takes nobody's place
+    hurried_ = ++shared_->turned_away > most_waited_for;
 }
 
 Slot::~Slot() {
     if (getpid() != owner_) return;  // a forked copy: the place is the parent's, and so is the lock
-    if (over_) return;
     std::lock_guard lock(shared_->mutex);
-    give_back();
+    if (over_) --shared_->turned_away;
+    else give_back();
 }
 
 // With the lock held.

@@ -55,6 +55,7 @@ struct Shared {
 
     std::mutex mutex;
     std::size_t connections = 0;
+    std::size_t turned_away = 0;  // who are one too many, and have not gone yet
     std::unordered_map<std::string, std::size_t> per_ip;
     std::map<pid_t, std::unique_ptr<Slot>> children;
 };
@@ -67,13 +68,17 @@ public:
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
     bool over() const { return over_; }
+    // Over, and so many others have not gone yet that nobody waits for this one: a flood of those who are turned away
+    // and stay must not hold a thread for each.
+    bool hurried() const { return hurried_; }
 
 private:
+    static constexpr std::size_t most_waited_for = 64;
     void give_back();
     std::shared_ptr<Shared> shared_;
     std::string ip_;
     pid_t owner_;
-    bool over_;
+    bool over_, hurried_ = false;
 };
 
 }  // namespace Net::SMTP

@@ -138,6 +138,13 @@ TEST_CASE("after a size that is none it can't be known where the octets end, so 
     }
 }
 
+TEST_CASE("nothing is run behind a BDAT with a control character, which others may have understood") {
+    for (const char control : {'\x01', '\v', '\x7f', '\0', '\n'}) {
+        CAPTURE(int(control));
+        run_nothing("BDAT 64 LAST" + std::string(1, control));
+    }
+}
+
 TEST_CASE("BDAT without anything is 501") {
     Talk talk;
     talk.play(std::string(opening) + "C: BDAT\nS: 501 5.5.4");

@@ -390,3 +390,21 @@ TEST_CASE("who was turned away takes nobody's place while he lingers") {
         CHECK(welcome);
     }
 }
+
+TEST_CASE("who is turned away in a hurry hears 421 all the same, and nobody waits for him") {
+    auto o = brief();
+    o.max_connections = 1;
+    Loop loop(o);
+    auto one = dial(loop.server);
+    one.expect("220");
+    std::vector<Wire> flood;
+    for (int i = 0; i < 200; ++i) {
+        flood.push_back(dial(loop.server));
+        if (i % 2) flood.back().send("EHLO me\r\nNOOP\r\n");
+    }
+    for (auto& wire : flood) {
+        wire.expect("421 4.7.0");
+        wire.expect_end();
+    }
+    CHECK(one.ask("NOOP") == 250);
+}

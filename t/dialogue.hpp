@@ -47,6 +47,40 @@ struct Setup {
     int type = SOCK_STREAM;
 };
 
+inline Setup listening(std::function<void(Server&)> listeners, Options options = brief()) {
+    Setup s;
+    s.options = std::move(options);
+    s.listeners = std::move(listeners);
+    return s;
+}
+inline Setup with_plugin(std::shared_ptr<Plugin> plugin, Options options = brief()) {
+    return listening([plugin](Server& s) { CHECK(s.pipeline().add("plugin", plugin) == 1); }, std::move(options));
+}
+
+using Names = std::vector<std::string>;
+
+// What any thread has noted, for the test's.
+class Notes {
+public:
+    void add(std::string note) {
+        const std::lock_guard lock(mutex_);
+        all_.push_back(std::move(note));
+    }
+    Names all() const {
+        const std::lock_guard lock(mutex_);
+        return all_;
+    }
+    std::string str() const {
+        std::string out;
+        for (const auto& note : all()) out += (out.empty() ? "" : " ") + note;
+        return out;
+    }
+
+private:
+    mutable std::mutex mutex_;
+    Names all_;
+};
+
 // A session in a thread, and the other end of its connection.
 class Talk {
 public:

@@ -5,12 +5,6 @@ using namespace test;
 
 namespace {
 
-Setup setup(std::function<void(Server&)> listeners) {
-    Setup s;
-    s.listeners = std::move(listeners);
-    return s;
-}
-
 // A check for early talkers, as a program would write it.
 void refuse_early(Server& server) {
     server.on<Event::Connect>([](Event::Connect& e) {
@@ -23,17 +17,17 @@ void refuse_early(Server& server) {
 
 TEST_CASE("who talks before the greeting is seen, and who waits is not") {
     {
-        Talk early(setup(refuse_early));
+        Talk early(listening(refuse_early));
         early.wire.send("EHLO me\r\n");
         early.play("S: 554 5.5.0\nS: EOF");
     }
-    Talk patient(setup(refuse_early));
+    Talk patient(listening(refuse_early));
     patient.play("S: 220\nC: EHLO me\nS: 250\nC: QUIT\nS: 221\nS: EOF");
 }
 
 TEST_CASE("the end of a connection is nothing that was said") {
     std::atomic<int> seen = -1, there = -1;
-    Talk talk(setup([&](Server& s) {
+    Talk talk(listening([&](Server& s) {
         s.on<Event::Connect>([&](Event::Connect& e) {
             there = e.client.pause(Clock::now() + patience);
             seen = e.client.pending();
@@ -45,7 +39,7 @@ TEST_CASE("the end of a connection is nothing that was said") {
 }
 
 TEST_CASE("a delayed answer comes, after those before it have gone out") {
-    Talk talk(setup([](Server& s) {
+    Talk talk(listening([](Server& s) {
         s.on<Event::Rcpt>([](Event::Rcpt& e) {
             if (e.recipient.local == "slow") e.client.pause(Clock::now() + 200ms);
         });
@@ -57,7 +51,7 @@ TEST_CASE("a delayed answer comes, after those before it have gone out") {
 }
 
 TEST_CASE("the session's own end and the server's stop end a delay") {
-    auto s = setup([](Server& server) {
+    auto s = listening([](Server& server) {
         server.on<Event::Rcpt>([](Event::Rcpt& e) { e.client.pause(Clock::now() + 10 * patience); });
     });
     s.options.session_timeout = 1s;
@@ -83,7 +77,7 @@ TEST_CASE("the session's own end and the server's stop end a delay") {
 
 TEST_CASE("how long a session waits for others is bounded by its own end") {
     bool bounded = false, later = true;
-    auto s = setup([&](Server& server) {
+    auto s = listening([&](Server& server) {
         server.on<Event::Mail>([&](Event::Mail& e) {
             const auto wait = e.client.wait(Deadline::max());
             bounded = wait.end <= Clock::now() + patience;

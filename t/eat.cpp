@@ -9,30 +9,6 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
-// What the session's thread has noted, for the test's.
-class Notes {
-public:
-    void add(std::string note) {
-        const std::lock_guard lock(mutex_);
-        all_.push_back(std::move(note));
-    }
-    Names all() const {
-        const std::lock_guard lock(mutex_);
-        return all_;
-    }
-    std::string str() const {
-        std::string out;
-        for (const auto& note : all()) out += (out.empty() ? "" : " ") + note;
-        return out;
-    }
-
-private:
-    mutable std::mutex mutex_;
-    Names all_;
-};
-
 struct Row {
     Eat eat;
     const char* heard;  // by whom
@@ -54,17 +30,6 @@ std::function<void(Server&)> three(Eat eat, Act act) {
         s.pipeline().add("one", one);
         s.pipeline().add("two", two);
     };
-}
-
-Setup with(std::function<void(Server&)> listeners, Options options = brief()) {
-    Setup s;
-    s.options = std::move(options);
-    s.listeners = std::move(listeners);
-    return s;
-}
-
-Setup with_plugin(std::shared_ptr<Plugin> plugin, Options options = brief()) {
-    return with([plugin](Server& s) { CHECK(s.pipeline().add("plugin", plugin) == 1); }, std::move(options));
 }
 
 const std::string text = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: hello\nC: .\n";
@@ -105,7 +70,7 @@ TEST_CASE_TEMPLATE("an eaten question of the client is answered as those who had
         };
         const auto ending = std::is_same_v<Kind, Event::Connect> ? closes : goes_on;
         const auto played = dialogue(before<Kind>() + "S: 550 5.7.1 " + heard + "\n" + ending,
-                                     with(three<Kind>(row.eat, act), open_to_all()));
+                                     listening(three<Kind>(row.eat, act), open_to_all()));
         CHECK(played.heard.find("550 5.7.1 " + heard + "\r\n") != played.heard.npos);
         CHECK(notes->str() == heard);
         CHECK(played.mails.empty());
@@ -120,7 +85,7 @@ TEST_CASE("the server does its own part about a question that was eaten and has 
     };
     for (const auto& row : table) {
         auto listeners = std::make_shared<Notes>();
-        const auto played = dialogue(opening + text + "S: 250 2.0.0 OK\n" + in_step, with([&](Server& s) {
+        const auto played = dialogue(opening + text + "S: 250 2.0.0 OK\n" + in_step, listening([&](Server& s) {
                                          s.pipeline().add("eater", std::make_shared<Eater>(row.eat));
                                          s.pipeline().on_all([=](Event& e) {
                                              if (e.whose()) listeners->add("heard");
@@ -137,7 +102,7 @@ TEST_CASE_TEMPLATE("what needs no answer is eaten too", Kind, Event::Answered, E
         CAPTURE(heard);
         auto notes = std::make_shared<Notes>();
         const auto act = [notes](Kind&, const std::string& who) { notes->add(who); };
-        const auto played = dialogue(opening + text + "S: 250\n" + in_step, with(three<Kind>(row.eat, act)));
+        const auto played = dialogue(opening + text + "S: 250\n" + in_step, listening(three<Kind>(row.eat, act)));
         CHECK(notes->str() == heard);
         CHECK(played.mails.size() == 1);
     }
@@ -148,7 +113,7 @@ TEST_CASE("the end of a text of the program's own is eaten as other events are")
         const std::string heard = row.heard;
         CAPTURE(heard);
         auto notes = std::make_shared<Notes>();
-        auto setup = with(three<Event::Text>(row.eat, [notes](Event::Text& e, const std::string& who) {
+        auto setup = listening(three<Event::Text>(row.eat, [notes](Event::Text& e, const std::string& who) {
             e.reply = {550, "", who == "one" ? who : e.reply.text + ' ' + who};
             notes->add(who);
         }));
@@ -173,7 +138,7 @@ TEST_CASE("the end of a handshake is eaten as other events are") {
             e.reply = {550, "5.7.1", who == "one" ? who : e.reply.text + ' ' + who};
             notes->add(who);
         };
-        dialogue_over_tls("S: 550 5.7.1 " + heard + "\nS: EOF", with(three<Event::TLS>(row.eat, act)));
+        dialogue_over_tls("S: 550 5.7.1 " + heard + "\nS: EOF", listening(three<Event::TLS>(row.eat, act)));
         CHECK(notes->str() == heard);
     }
 }
@@ -197,7 +162,7 @@ TEST_CASE("trouble, and what a plugin tells of its own, is eaten as other events
         auto notes = std::make_shared<Notes>();
         const auto listeners =
             three<Event::Trouble>(row.eat, [notes](Event::Trouble&, const std::string& who) { notes->add(who); });
-        dialogue("S: 220\nC: EHLO me\nS: 451 4.3.0\n" + in_step, with([=](Server& s) {
+        dialogue("S: 220\nC: EHLO me\nS: 451 4.3.0\n" + in_step, listening([=](Server& s) {
                      listeners(s);
                      s.on<Event::Helo>([](Event::Helo&) { throw std::runtime_error("tired"); });
                  }));
@@ -218,7 +183,7 @@ TEST_CASE("an eaten reply is said all the same, as those who had it made it") {
         };
         dialogue("S: 220 " + heard + "\nC: EHLO me\nS: 250 " + heard + "\nC: XYZZY\nS: 500 5.5.1 " + heard +
                      "\nC: QUIT\nS: 221 2.0.0 " + heard + "\nS: EOF",
-                 with(three<Event::Response>(row.eat, act)));
+                 listening(three<Event::Response>(row.eat, act)));
         CHECK(notes->str() == heard + ' ' + heard + ' ' + heard + ' ' + heard);
     }
 }
@@ -384,7 +349,7 @@ TEST_CASE_TEMPLATE("a plugin that throws: the answer is its own or 451, and the 
         good->on<Kind>([=](Kind& e) {
             if (meant(e)) behind->add(e.reply.str().substr(0, 3));
         });
-        auto setup = with(
+        auto setup = listening(
             [=](Server& s) {
                 s.pipeline().add("bad", bad);
                 s.pipeline().add("good", good);
@@ -415,12 +380,13 @@ TEST_CASE_TEMPLATE("a plugin that throws where no answer is due changes nothing 
             if (meant(e)) row.how();
         });
         good->on<Kind>([=](Kind& e) { *behind += meant(e); });
-        const auto played = dialogue(
-            opening + text + "S: 250 2.0.0 OK\n" + (row.closes ? "" : "C: QUIT\nS: 221\nS: EOF"), with([=](Server& s) {
-                s.pipeline().add("bad", bad);
-                s.pipeline().add("good", good);
-                s.on<Event::Trouble>([=](Event::Trouble& e) { troubles->add(e.plugin); });
-            }));
+        const auto played =
+            dialogue(opening + text + "S: 250 2.0.0 OK\n" + (row.closes ? "" : "C: QUIT\nS: 221\nS: EOF"),
+                     listening([=](Server& s) {
+                         s.pipeline().add("bad", bad);
+                         s.pipeline().add("good", good);
+                         s.on<Event::Trouble>([=](Event::Trouble& e) { troubles->add(e.plugin); });
+                     }));
         CHECK(played.mails.size() == 1);
         CHECK(*behind == 1);
         CHECK(troubles->all() == (row.trouble ? Names{"bad"} : Names{}));
@@ -528,7 +494,7 @@ TEST_CASE("a catch-all has every event of a session but those it has a function 
 TEST_CASE("a listener may take itself and others off while it is called, and put new ones on: for the next event") {
     auto notes = std::make_shared<Notes>();
     auto numbers = std::make_shared<std::vector<std::uint64_t>>();
-    const auto listening = with([=](Server& s) {
+    const auto changing = listening([=](Server& s) {
         auto& pipeline = s.pipeline();
         numbers->push_back(s.on<Event::Command>([=, &pipeline](Event::Command& e) {
             notes->add("first:" + e.line.substr(0, 4));
@@ -538,7 +504,7 @@ TEST_CASE("a listener may take itself and others off while it is called, and put
         numbers->push_back(
             s.on<Event::Command>([=](Event::Command& e) { notes->add("second:" + e.line.substr(0, 4)); }));
     });
-    dialogue("S: 220\nC: EHLO me\nS: 250\n" + in_step, listening);
+    dialogue("S: 220\nC: EHLO me\nS: 250\n" + in_step, changing);
     CHECK(notes->str() == "first:EHLO second:EHLO late:NOOP late:QUIT");
 }
 

@@ -11,8 +11,6 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
 const std::string quit = "C: QUIT\nS: 221\nS: EOF";
 const std::string two =
     "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<one@b>\nS: 250\n"
@@ -233,10 +231,10 @@ TEST_CASE("who is told something is given no more time for his command") {
     Reachable r(o);
     auto wire = dial(r.server);
     play(wire, "S: 220\n");
-    bool over = false;
-    for (const auto end = Clock::now() + patience; !over && Clock::now() < end; std::this_thread::sleep_for(200ms))
-        over = !r.server.send_to_client(r.id, {250, "", "Still there?"});
-    CHECK(over);
+    CHECK(eventually([&] {
+        std::this_thread::sleep_for(200ms);
+        return !r.server.send_to_client(r.id, {250, "", "Still there?"});
+    }));
 }
 
 TEST_CASE("who is being told of a session's end can have it say nothing more") {
@@ -395,4 +393,26 @@ TEST_CASE("what turns lines around, or ends them, is no part of a log's text") {
           "b\\xE2\\x80\\xA8"
           "c\\xE2\\x81\\xA6");
     CHECK(log_text("\xE2\x80\xA7\xE2\x82\xAC", 100) == "\xE2\x80\xA7\xE2\x82\xAC");
+}
+
+TEST_CASE("a log's text keeps what is plain between what is not, wherever it stands") {
+    CHECK(log_text("", 10).empty());
+    CHECK(log_text("\\a b\x01\x7F\xC3\xA4 c\n", 100) == "\\x5Ca b\\x01\\x7F\xC3\xA4 c\\x0A");
+    CHECK(log_text("a\xFF\xC3\xA4z", 100) == "a\\xFF\\xC3\\xA4z");  // is no UTF-8 as a whole
+    CHECK(log_text("a \"b\"", 100, " \"") == "a\\x20\\x22b\\x22");
+    CHECK(log_text("ab\xC3\xA4", 3) == "ab[and 2 octets]");
+    CHECK(json_text("", 10) == "\"\"");
+    CHECK(json_text("\\a\"b\x01\x7F\xC3\xA4", 100) == "\"\\\\a\\\"b\\u0001\\u007F\xC3\xA4\"");
+    CHECK(json_text("a\xFFz", 100) == "\"a\\uFFFDz\"");
+}
+
+TEST_CASE("a log's moment is UTC to the millisecond, in leap years and before 1970 too") {
+    using namespace std::chrono;
+    const auto shown = [](sys_days day, system_clock::duration since) { return log_time(day + since); };
+    CHECK(shown(1970y / 1 / 1, 0s) == "1970-01-01T00:00:00.000Z");
+    CHECK(shown(1970y / 1 / 1, -1ms) == "1969-12-31T23:59:59.999Z");
+    CHECK(shown(1970y / 1 / 1, -1us) == "1969-12-31T23:59:59.999Z");
+    CHECK(shown(2024y / 2 / 29, 23h + 59min + 59s + 999999us) == "2024-02-29T23:59:59.999Z");
+    CHECK(shown(2026y / 1 / 31, 12h + 34min + 56s + 789ms) == "2026-01-31T12:34:56.789Z");
+    CHECK(shown(2100y / 3 / 1, 1h + 2min + 3s + 4ms) == "2100-03-01T01:02:03.004Z");
 }

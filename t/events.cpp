@@ -1,21 +1,14 @@
 // events -- commands, replies, arrivals and ends as plugins and listeners see and change them.
+#include "crowd.hpp"
 #include "dialogue.hpp"
 
 using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
 template <class Kind, class Hook>
 std::function<void(Server&)> with(Hook hook) {
     return [hook](Server& s) { s.on<Kind>([hook](Kind& e) { hook(e); }); };
-}
-
-Setup setup(std::function<void(Server&)> listeners) {
-    Setup s;
-    s.listeners = std::move(listeners);
-    return s;
 }
 
 const std::string text = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: hello\nC: .\n";
@@ -28,7 +21,7 @@ const std::string in_step = "C: NOOP\nS: 250\nC: QUIT\nS: 221\nS: EOF";
 TEST_CASE("every command is an event, with its line as it came") {
     auto seen = std::make_shared<Names>();
     dialogue(std::string(opening) + text + "S: 250\nC: xyzzy  \nS: 500\nC:\nS: 500\nC: QUIT\nS: 221\nS: EOF",
-             setup(with<Event::Command>([seen](Event::Command& e) { seen->push_back(e.line); })));
+             listening(with<Event::Command>([seen](Event::Command& e) { seen->push_back(e.line); })));
     CHECK(*seen == Names{"EHLO me", "MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "xyzzy  ", "", "QUIT"});
 }
 
@@ -44,7 +37,7 @@ TEST_CASE("a command may be answered by the program, and then nothing else is do
                                      "C: XYZZY\nS: 250 2.0.0 Nothing happens\nC: VRFY joe\nS: 250 2.1.5 <joe@\n"
                                      "C: RCPT TO:<no@d>\nS: 550 5.1.1\nC: RSET\nS: 250 2.0.0 In name only\n" +
                                      text + "S: 250\nC: BYE\nS: 221 2.0.0 So long\nS: EOF",
-                                 setup(answering));
+                                 listening(answering));
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].to.size() == 1);
 }
@@ -54,7 +47,7 @@ TEST_CASE("a command may be changed into another one") {
         std::string(
             "S: 220\nC: EHLO me\nS: 250\nC: MAIL FROM:<old@b>\nS: 250\nC: SAML\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n") +
             text + "S: 250\nC: QUIT\nS: 221",
-        setup(with<Event::Command>([](Event::Command& e) {
+        listening(with<Event::Command>([](Event::Command& e) {
             if (e.line == "MAIL FROM:<old@b>") e.line = "MAIL FROM:<new@b>";
             if (e.line == "SAML") e.line = "NOOP";
         })));
@@ -67,7 +60,7 @@ TEST_CASE("what follows a refused BDAT is never run as commands") {
         if (e.line.starts_with("BDAT")) e.reply = {552, "5.3.4", "No chunks"};
     });
     auto played =
-        dialogue(std::string(opening) + "C: BDAT 6\nc: RSET\\r\\n\nS: 552 5.3.4\n" + in_step, setup(refusing));
+        dialogue(std::string(opening) + "C: BDAT 6\nc: RSET\\r\\n\nS: 552 5.3.4\n" + in_step, listening(refusing));
     CHECK(played.mails.empty());
     // In the middle of a message: all of it is refused.
     auto last = with<Event::Command>([](Event::Command& e) {
@@ -78,7 +71,7 @@ TEST_CASE("what follows a refused BDAT is never run as commands") {
                           "C: BDAT 5\nc: abc\\r\\n\nS: 250 2.0.0 5 octets\nC: BDAT 6 LAST\nc: RSET\\r\\n\nS: 552 5.3.4 "
                           "Not the last\n" +
                           in_step,
-                      setup(last));
+                      listening(last));
     CHECK(played.mails.empty());
 }
 
@@ -89,7 +82,7 @@ TEST_CASE("every reply may have another text and code; what asks the client to g
         e.reply.text = "rewritten";
         if (e.reply.code != 221) e.reply.code = e.reply.code == 550 ? 551 : e.reply.code == 354 ? 554 : e.reply.code;
     });
-    auto s = setup([rewriting](Server& server) {
+    auto s = listening([rewriting](Server& server) {
         rewriting(server);
         server.on<Event::Rcpt>([](Event::Rcpt& e) {
             if (e.recipient.local == "no") e.reply = {550, "5.1.1", "Nobody"};
@@ -106,7 +99,7 @@ TEST_CASE("every reply may have another text and code; what asks the client to g
 
 TEST_CASE("a reply can't be broken into lines that are none, whatever its text") {
     const auto played = dialogue("S: 220\nC: NOOP\nS: 250-2.0.0 a\nS: 250 2.0.0 221 b\n" + in_step,
-                                 setup(with<Event::Response>([](Event::Response& e) {
+                                 listening(with<Event::Response>([](Event::Response& e) {
                                      if (e.reply.text == "OK") e.reply.text = "a\n221 b\r";
                                  })));
     CHECK(played.heard.find("\r\n221 b") == played.heard.npos);
@@ -123,7 +116,7 @@ TEST_CASE("a plugin that eats replies leaves nobody waiting; swallowing one is a
         "S: 220\nC: EHLO me\nS: 250\nC: RSET\nC: NOOP\nS: 250 2.0.0 OK\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT "
         "TO:<c@d>\nS: 250\n" +
             text + "S: 250\nC: QUIT\nS: 221\nS: EOF",
-        setup([=](Server& s) {
+        listening([=](Server& s) {
             s.pipeline().add("eater", eater);
             s.on<Event::Response>([heard](Event::Response&) { ++*heard; });
         }));
@@ -132,7 +125,7 @@ TEST_CASE("a plugin that eats replies leaves nobody waiting; swallowing one is a
 
 TEST_CASE("who throws at a reply changes nothing of it") {
     const auto played = dialogue("S: 220\nC: NOOP\nS: 250 2.0.0 OK\nC: QUIT\nS: 221",
-                                 setup(with<Event::Response>([](Event::Response& e) {
+                                 listening(with<Event::Response>([](Event::Response& e) {
                                      if (e.reply.text == "OK") throw std::runtime_error("tired");
                                      throw Reject({550, "5.0.0", "no"});
                                  })));
@@ -151,15 +144,16 @@ TEST_CASE("a message that arrives may be refused before the program's loop sees 
             e.reply = no;
         });
         const auto played =
-            dialogue(std::string(opening) + text + "S: 554 5.7.1 Not such a text\n" + in_step, setup(refusing));
+            dialogue(std::string(opening) + text + "S: 554 5.7.1 Not such a text\n" + in_step, listening(refusing));
         CHECK(played.mails.empty());
         CHECK(played.troubles.empty());
     }
-    const auto played = dialogue(std::string(opening) + text + "S: 451 4.3.0\n" + in_step,
-                                 setup(with<Event::Arrived>([](Event::Arrived&) { throw std::runtime_error("oh"); })));
+    const auto played =
+        dialogue(std::string(opening) + text + "S: 451 4.3.0\n" + in_step,
+                 listening(with<Event::Arrived>([](Event::Arrived&) { throw std::runtime_error("oh"); })));
     CHECK(played.mails.empty());
     CHECK(played.troubles == Names{"oh"});
-    dialogue(std::string(opening) + text + "S: 550 5.7.1\nS: EOF", setup(with<Event::Arrived>([](Event::Arrived&) {
+    dialogue(std::string(opening) + text + "S: 550 5.7.1\nS: EOF", listening(with<Event::Arrived>([](Event::Arrived&) {
                  throw Hangup({550, "5.7.1", "Go"});
              })));
 }
@@ -170,13 +164,13 @@ TEST_CASE("a message that is taken when it arrives is answered, and the loop has
     });
     const std::string second = "C: MAIL FROM:<z@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n" + text + "S: 250 2.0.0 OK\n";
     const auto played =
-        dialogue(std::string(opening) + text + "S: 250 2.6.0 Filed\n" + second + in_step, setup(taking));
+        dialogue(std::string(opening) + text + "S: 250 2.6.0 Filed\n" + second + in_step, listening(taking));
     REQUIRE(played.mails.size() == 1);
     CHECK(played.mails[0].from.str() == "z@b");
 }
 
 TEST_CASE("who answers when the message arrives has answered, whatever is said after that") {
-    auto s = setup([](Server& server) {
+    auto s = listening([](Server& server) {
         server.on<Event::Arrived>([](Event::Arrived& e) {
             e.client.accept({250, "2.0.0", "Yes"});
             e.client.answer();
@@ -188,14 +182,15 @@ TEST_CASE("who answers when the message arrives has answered, whatever is said a
 }
 
 TEST_CASE("a message that some have taken when it arrives is still the loop's") {
-    auto s = setup(with<Event::Arrived>([](Event::Arrived& e) { e.client.accept(e.client.TO.at(0)); }));
+    auto s = listening(with<Event::Arrived>([](Event::Arrived& e) { e.client.accept(e.client.TO.at(0)); }));
     s.handler = [](Server::Client& c) { c.reject(c.TO.at(1), {550, "5.1.1", "Not the second"}); };
-    const auto played = dialogue(std::string(opening) + "C: RCPT TO:<e@d>\nS: 250\n" + text + "S: 550 5.1.1 Not the second\n" + in_step, s);
+    const auto played = dialogue(
+        std::string(opening) + "C: RCPT TO:<e@d>\nS: 250\n" + text + "S: 550 5.1.1 Not the second\n" + in_step, s);
     CHECK(played.mails.size() == 1);
 }
 
 TEST_CASE("by LMTP a refusal on arrival is every recipient's") {
-    auto s = setup(with<Event::Arrived>([](Event::Arrived& e) { e.reply = {554, "5.7.1", "No"}; }));
+    auto s = listening(with<Event::Arrived>([](Event::Arrived& e) { e.reply = {554, "5.7.1", "No"}; }));
     s.options.protocol = Protocol::lmtp;
     dialogue(
         "S: 220\nC: LHLO me\nS: 250\nC: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: RCPT TO:<e@d>\nS: 250\n" +
@@ -211,7 +206,7 @@ TEST_CASE("the end of a session is told once, with what was said last, however i
         std::vector<int> codes;
     };
     auto ends = std::make_shared<Ends>();
-    const auto listening = setup(with<Event::Disconnect>([ends](Event::Disconnect& e) {
+    const auto heard = listening(with<Event::Disconnect>([ends](Event::Disconnect& e) {
         const std::lock_guard lock(ends->mutex);
         ends->codes.push_back(e.last.code);
     }));
@@ -219,28 +214,28 @@ TEST_CASE("the end of a session is told once, with what was said last, however i
         const std::lock_guard lock(ends->mutex);
         return std::exchange(ends->codes, {});
     };
-    dialogue("S: 220\nC: QUIT\nS: 221\nS: EOF", listening);
+    dialogue("S: 220\nC: QUIT\nS: 221\nS: EOF", heard);
     CHECK(told() == std::vector<int>{221});
-    dialogue("S: 220\nC: EHLO me\nS: 250", listening);  // and goes
+    dialogue("S: 220\nC: EHLO me\nS: 250", heard);  // and goes
     CHECK(told() == std::vector<int>{0});
-    auto refused = listening;
-    refused.listeners = [one = listening.listeners](Server& s) {
+    auto refused = heard;
+    refused.listeners = [one = heard.listeners](Server& s) {
         one(s);
         s.on<Event::Connect>([](Event::Connect& e) { e.reply = {554, "5.7.1", "No"}; });
     };
     dialogue("S: 554\nS: EOF", refused);
     CHECK(told() == std::vector<int>{554});
-    auto impatient = listening;
+    auto impatient = heard;
     impatient.options.command_timeout = 1s;
     dialogue("S: 220\nS: 421 4.4.2\nS: EOF", impatient);
     CHECK(told() == std::vector<int>{421});
-    auto once = listening;
+    auto once = heard;
     once.program = [](Server::Client& c) {
         if (c.process()) c.accept();
     };
     dialogue(std::string(opening) + text + "S: 250\nC: QUIT\nS: 221\nS: EOF", once);
     CHECK(told() == std::vector<int>{221});
-    auto unheard = listening;
+    auto unheard = heard;
     unheard.program = [](Server::Client&) {};  // nothing was said
     dialogue("S: EOF", unheard);
     CHECK(told().empty());
@@ -257,38 +252,23 @@ TEST_CASE("plugins come, go and change places under busy clients, and each mail 
     });
     server.pipeline().add("gate", gate);
     Background loop([&] { server.run([](Server::Client& c) { c.accept(); }); });
-    {
-        std::vector<std::unique_ptr<Background>> clients;
-        for (int i = 0; i < 20; ++i)
-            clients.push_back(std::make_unique<Background>([&] {
-                auto wire = dial(server);
-                wire.expect("220");
-                CHECK(wire.ask("EHLO me") == 250);
-                for (int n = 0; n < 10; ++n) {
-                    CHECK(wire.ask("MAIL FROM:<a@b>") == 250);
-                    CHECK(wire.ask("RCPT TO:<no@d>") == 550);
-                    CHECK(wire.ask("RCPT TO:<c@d>") == 250);
-                    CHECK(wire.ask("DATA") == 354);
-                    CHECK(wire.ask("x\r\n.") == 250);
-                }
-                CHECK(wire.ask("QUIT") == 221);
-            }));
-        Background changer([&] {
-            for (int n = 0; !over; ++n) {
-                const auto name = "p" + std::to_string(n % 5);
-                auto plugin = std::make_shared<Plugin>();
-                plugin->otherwise([](Event&) {});
-                server.pipeline().add(name, plugin);
-                server.pipeline().move_up(name, 3);
-                server.pipeline().move_down("gate");
-                if (n % 2) server.pipeline().remove("p" + std::to_string((n + 2) % 5));
-                std::this_thread::yield();
-            }
-        });
-        for (auto& c : clients) c->join();
-        over = true;
-        changer.join();
-    }
+    Background changer([&] {
+        for (int n = 0; !over; ++n) {
+            const auto name = "p" + std::to_string(n % 5);
+            auto plugin = std::make_shared<Plugin>();
+            plugin->otherwise([](Event&) {});
+            server.pipeline().add(name, plugin);
+            server.pipeline().move_up(name, 3);
+            server.pipeline().move_down("gate");
+            if (n % 2) server.pipeline().remove("p" + std::to_string((n + 2) % 5));
+            std::this_thread::yield();
+        }
+    });
+    crowd(server, [](Wire& wire, int) {
+        for (int n = 0; n < 10; ++n) send_mail(wire, "a@b", {"c@d"}, {"no@d"});
+    });
+    over = true;
+    changer.join();
     server.stop();
     loop.join();
     CHECK(checked == 20 * 10 * 2);

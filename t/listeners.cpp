@@ -74,14 +74,6 @@ bool refused(const Endpoint& e) {
     return fd < 0;
 }
 
-// Waits for something other threads are about to bring about.
-template <class Condition>
-bool eventually(Condition condition) {
-    for (const auto end = Clock::now() + patience; !condition(); std::this_thread::sleep_for(2ms))
-        if (Clock::now() > end) return false;
-    return true;
-}
-
 // The descriptor of this process that listens there; -1: none does.
 int listening_at(const Endpoint& e) {
     for (int fd = 3; fd < 1024; ++fd) {

@@ -15,24 +15,8 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
-struct Ledger {
-    std::mutex mutex;
-    Names lines;
-    void add(const std::string& line) {
-        const std::lock_guard lock(mutex);
-        lines.push_back(line);
-    }
-    Names get() {
-        const std::lock_guard lock(mutex);
-        return lines;
-    }
-};
-
 // TEXT takes a text into what `sink` makes, HELLO is answered, nothing else is known.
-Setup texts(const std::shared_ptr<Ledger>& book, std::function<std::shared_ptr<Sink>()> sink = {},
-            Options o = brief()) {
+Setup texts(const std::shared_ptr<Notes>& book, std::function<std::shared_ptr<Sink>()> sink = {}, Options o = brief()) {
     o.simple = false;
     Setup s;
     s.options = o;
@@ -50,10 +34,10 @@ Setup texts(const std::shared_ptr<Ledger>& book, std::function<std::shared_ptr<S
 }
 
 struct Noting : Sink {
-    explicit Noting(std::shared_ptr<Ledger> b) : book(std::move(b)) {}
+    explicit Noting(std::shared_ptr<Notes> b) : book(std::move(b)) {}
     void write(std::string_view octets) override { text += octets; }
     void end(bool complete) override { book->add(complete ? "whole: " + text : "thrown away"); }
-    std::shared_ptr<Ledger> book;
+    std::shared_ptr<Notes> book;
     std::string text;
 };
 
@@ -90,14 +74,14 @@ TEST_CASE("whatever a text holds and however it is cut, it is the text, and comm
     for (int round = 0; round < 60; ++round) {
         const auto text = random_text(random);
         CAPTURE(round);
-        const auto book = std::make_shared<Ledger>();
+        const auto book = std::make_shared<Notes>();
         Talk talk(texts(book));
         talk.wire.expect("220");
         const auto said = "HELLO\r\nTEXT\r\n" + stuffed(text) + ".\r\nHELLO\r\nNOOP\r\nQUIT\r\n";
         talk.wire.send(said, Test::Pace::random(unsigned(round), 1 + std::size_t(round) % 30));
         for (const auto* code : {"250 Hello", "354", "250 2.0.0", "250 Hello", "502", "221"}) talk.wire.expect(code);
         talk.end();
-        CHECK(book->get() == Names{"text 250 " + text, "end 221"});
+        CHECK(book->all() == Names{"text 250 " + text, "end 221"});
     }
 }
 
@@ -105,19 +89,19 @@ TEST_CASE("who leaves in the middle of a text has sent none: the sink throws it 
     for (const bool reset : {false, true})
         for (const std::string half : {"", "x", "x\r\n", "x\r\n.", "x\r\n.\r"}) {
             CAPTURE(half);
-            const auto book = std::make_shared<Ledger>();
+            const auto book = std::make_shared<Notes>();
             Talk talk(texts(book, [book] { return std::make_shared<Noting>(book); }));
             talk.play("S: 220\nC: TEXT\nS: 354");
             talk.wire.send(half);
             if (reset) talk.wire.vanish();
             else talk.wire.end();
             talk.wait();
-            CHECK(book->get() == Names{"thrown away", "text 451 ", "end 0"});
+            CHECK(book->all() == Names{"thrown away", "text 451 ", "end 0"});
         }
 }
 
 TEST_CASE("who half-closes behind his text hears its answer") {
-    const auto book = std::make_shared<Ledger>();
+    const auto book = std::make_shared<Notes>();
     Talk talk(texts(book, [book] { return std::make_shared<Noting>(book); }));
     talk.wire.expect("220");
     talk.wire.send("TEXT\r\nx\r\n.\r\n");
@@ -126,27 +110,27 @@ TEST_CASE("who half-closes behind his text hears its answer") {
     talk.wire.expect("250");
     talk.wire.expect_end();
     talk.end();
-    CHECK(book->get() == Names{"whole: x\r\n", "text 250 ", "end 0"});
+    CHECK(book->all() == Names{"whole: x\r\n", "text 250 ", "end 0"});
 }
 
 TEST_CASE("a text that stalls is ended by block_timeout, one that trickles by data_timeout") {
     Options o = brief();
     o.block_timeout = 1s;
-    auto book = std::make_shared<Ledger>();
+    auto book = std::make_shared<Notes>();
     dialogue("S: 220\nC: TEXT\nS: 354\nC: x\nS: 421 4.4.2\nS: EOF",
              texts(
                  book, [book] { return std::make_shared<Noting>(book); }, o));
-    CHECK(book->get() == Names{"thrown away", "text 451 ", "end 421"});
+    CHECK(book->all() == Names{"thrown away", "text 451 ", "end 421"});
     o = brief();
     o.data_timeout = 1s;
-    book = std::make_shared<Ledger>();
+    book = std::make_shared<Notes>();
     Talk talk(texts(
         book, [book] { return std::make_shared<Noting>(book); }, o));
     talk.play("S: 220\nC: TEXT\nS: 354");
     const auto end = Clock::now() + patience;
-    while (talk.wire.send("x\r\n") && Clock::now() < end && book->get().empty()) std::this_thread::sleep_for(10ms);
+    while (talk.wire.send("x\r\n") && Clock::now() < end && book->all().empty()) std::this_thread::sleep_for(10ms);
     talk.end();
-    CHECK(book->get() == Names{"thrown away", "text 451 ", "end 421"});
+    CHECK(book->all() == Names{"thrown away", "text 451 ", "end 421"});
 }
 
 TEST_CASE(
@@ -166,7 +150,7 @@ TEST_CASE(
          "554 5.7.1 A virus"},
     };
     struct Ill : Noting {
-        Ill(std::shared_ptr<Ledger> b, std::function<void()> a, bool e)
+        Ill(std::shared_ptr<Notes> b, std::function<void()> a, bool e)
             : Noting(std::move(b)), act(std::move(a)), at_end(e) {}
         void write(std::string_view) override {
             if (!at_end) act();
@@ -182,7 +166,7 @@ TEST_CASE(
         for (const auto& row : rows) {
             CAPTURE(row.answer);
             CAPTURE(at_end);
-            const auto book = std::make_shared<Ledger>();
+            const auto book = std::make_shared<Notes>();
             const auto first = std::make_shared<bool>(true);
             const auto played = dialogue("S: 220\nC: TEXT\nS: 354\nC: HELLO\nC: .\nS: " + row.answer +
                                              "\nC: TEXT\nS: 354\nC: y\nC: .\nS: 250\n" + in_step_again,
@@ -193,7 +177,7 @@ TEST_CASE(
                                          }));
             Names expected{"text " + row.answer.substr(0, 3) + " ", "whole: y\r\n", "text 250 ", "end 221"};
             if (!at_end) expected.insert(expected.begin(), "thrown away");
-            CHECK(book->get() == expected);
+            CHECK(book->all() == expected);
             CHECK(played.heard.find("hush") == played.heard.npos);
         }
 }
@@ -212,14 +196,14 @@ TEST_CASE("a listener to the text that throws has its way with the answer, and t
          "554 5.7.1 A virus"},
     };
     for (const auto& row : rows) {
-        auto setup = texts(std::make_shared<Ledger>());
+        auto setup = texts(std::make_shared<Notes>());
         setup.listeners = [first = setup.listeners, row](Server& s) {
             first(s);
             s.on<Event::Text>([row](Event::Text&) { row.act(); });
         };
         dialogue("S: 220\nC: TEXT\nS: 354\nC: x\nC: .\nS: " + row.answer + '\n' + in_step_again, setup);
     }
-    auto setup = texts(std::make_shared<Ledger>());
+    auto setup = texts(std::make_shared<Notes>());
     setup.listeners = [first = setup.listeners](Server& s) {
         first(s);
         s.on<Event::Text>([](Event::Text&) { throw Hangup({550, "5.7.1", "Enough"}); });
@@ -229,11 +213,11 @@ TEST_CASE("a listener to the text that throws has its way with the answer, and t
 
 TEST_CASE("a descriptor that is closed is 452 4.3.1, and so is a disk that is full in the middle or at the end") {
     const auto talks = [](int fd, const std::string& answer) {
-        const auto book = std::make_shared<Ledger>();
+        const auto book = std::make_shared<Notes>();
         dialogue(
             "S: 220\nC: TEXT\nS: 354\nC: " + std::string(1500, 'x') + "\nC: .\nS: " + answer + '\n' + in_step_again,
             texts(book, [fd] { return make_sink(fd); }));
-        CHECK(book->get() == Names{"text " + answer.substr(0, 3) + " ", "end 221"});
+        CHECK(book->all() == Names{"text " + answer.substr(0, 3) + " ", "end 221"});
     };
     talks(-1, "452 4.3.1");
     int ends[2];
@@ -282,7 +266,7 @@ TEST_CASE("a descriptor that is closed is 452 4.3.1, and so is a disk that is fu
 // ---- what holds though nothing, or nothing usual, is said ----
 
 TEST_CASE("with simple off limits hold: errors, commands, the length of a line, silence") {
-    const auto book = std::make_shared<Ledger>();
+    const auto book = std::make_shared<Notes>();
     auto s = texts(book);
     s.options.max_errors = 3;
     dialogue("S: 220\nC: A\nS: 502\nC: DATA\nS: 502\nC: BDAT 10\nc: 1234567890\nS: 502\nC: X\nS: 421 4.7.0\nS: EOF", s);
@@ -297,7 +281,7 @@ TEST_CASE("with simple off limits hold: errors, commands, the length of a line, 
 }
 
 TEST_CASE("with simple off every verb of ours is the program's, STARTTLS and AUTH too") {
-    auto s = texts(std::make_shared<Ledger>());
+    auto s = texts(std::make_shared<Notes>());
     s.options = with_tls(s.options);
     s.options.simple = false;
     s.options.max_errors = 0;
@@ -441,7 +425,7 @@ TEST_CASE("BDAT that is refused now and then, by the program, is never run as co
     for (int round = 0; round < 20; ++round) {
         CAPTURE(round);
         const auto refuse = std::make_shared<std::atomic<unsigned>>(unsigned(random()));
-        const auto commands = std::make_shared<Ledger>();
+        const auto commands = std::make_shared<Notes>();
         Setup s;
         s.options.max_errors = 0;
         s.listeners = [=](Server& server) {
@@ -467,7 +451,7 @@ TEST_CASE("BDAT that is refused now and then, by the program, is never run as co
         for (int i = 0; i < 6; ++i) talk.wire.reply();
         talk.wire.expect("221");
         talk.end();
-        CHECK(commands->get() == expected);
+        CHECK(commands->all() == expected);
     }
 }
 
@@ -555,7 +539,7 @@ TEST_CASE("news come whole and between commands only, to sessions that come, tal
 TEST_CASE("sessions over TLS hear news and their end, from many threads at once") {
     Options o = with_tls();
     o.reachable = true;
-    Ledger ids;
+    Notes ids;
     RunningServer running(
         o, [&](Server& s) { s.on<Event::Connect>([&](Event::Connect& e) { ids.add(e.client.id()); }); },
         "tls:127.0.0.1:0");
@@ -571,19 +555,18 @@ TEST_CASE("sessions over TLS hear news and their end, from many threads at once"
             while (!(reply = wire.reply()).starts_with("421")) CHECK(reply == "250 news");
             wire.expect_end();
         }));
-    const auto end = Clock::now() + patience;
-    while (ready < 4 && Clock::now() < end) std::this_thread::sleep_for(1ms);
+    CHECK(eventually([&] { return ready == 4; }));
     for (int i = 0; i < 3; ++i)
         threads.push_back(std::make_unique<Background>([&, i] {
             for (int n = 0; n < 20; ++n)
-                for (const auto& id : ids.get()) running.server.send_to_client(id, {250, "", "news"});
+                for (const auto& id : ids.all()) running.server.send_to_client(id, {250, "", "news"});
             if (i > 0) return;
-            for (const auto& id : ids.get())
+            for (const auto& id : ids.all())
                 while (!running.server.send_to_client(id, {421, "4.3.2", "Enough"})) std::this_thread::yield();
         }));
     for (auto& t : threads) t->join();
     for (auto& c : clients) c->join();
-    CHECK(ids.get().size() == 4);
+    CHECK(ids.all().size() == 4);
 }
 
 // ---- who takes a message when it arrives ----

@@ -11,8 +11,6 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
 Setup answering(std::function<void(Event::Command&)> hook, Options options = brief()) {
     Setup s;
     s.options = std::move(options);
@@ -260,9 +258,7 @@ TEST_CASE("what can't be said is refused: no session, no text, no reply's code, 
     wire.expect("250");
     CHECK(wire.ask("QUIT") == 221);
     wire.expect_end();
-    const auto end = Clock::now() + patience;
-    while (r.server.send_to_client(id, {250, "", "x"}) && Clock::now() < end) std::this_thread::sleep_for(1ms);
-    CHECK(!r.server.send_to_client(id, {250, "", "x"}));
+    CHECK(eventually([&] { return !r.server.send_to_client(id, {250, "", "x"}); }));
 
     Reached deaf(brief());
     auto other = dial(deaf.server);

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <memory>
@@ -131,6 +132,20 @@ inline Wire dial(const Endpoint& e) {
     return Wire(fd);
 }
 inline Wire dial(const Server& server) { return dial(server.addresses().front()); }
+
+// Waits for something other threads are about to bring about; false: it has not come.
+template <class Condition>
+bool eventually(Condition condition, std::chrono::milliseconds within = patience) {
+    for (const auto end = Clock::now() + within; !condition(); std::this_thread::sleep_for(2ms))
+        if (Clock::now() > end) return false;
+    return true;
+}
+
+// "" if there is no such file.
+inline std::string content_of(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
 
 // A folder of the test's own, gone with everything in it when it ends.
 class Folder {

@@ -10,7 +10,6 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
 using PluginPointer = Pipeline::PluginPointer;
 
 struct Ping : Event {};
@@ -393,9 +392,7 @@ TEST_CASE("a view of the pipeline keeps no plugin that is gone, once the session
     RunningServer running(brief(), [&](Server& s) { s.pipeline().add("heavy", std::make_shared<Heavy>(dead)); });
     auto wire = running.dial();
     running.server.pipeline().remove("heavy");
-    const auto end = Clock::now() + patience;
-    while (!*dead && Clock::now() < end) std::this_thread::sleep_for(10ms);
-    CHECK(*dead);
+    CHECK(eventually([&] { return dead->load(); }));
     CHECK(wire.ask("NOOP") == 250);
 }
 

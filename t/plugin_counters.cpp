@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "crowd.hpp"
 #include "over_tls.hpp"
 #include "toy_authenticator.hpp"
 
@@ -268,21 +269,9 @@ TEST_CASE("20 clients are counted to the last one, while somebody looks") {
             std::this_thread::yield();
         }
     });
-    std::vector<std::unique_ptr<Background>> clients;
-    for (int i = 0; i < 20; ++i)
-        clients.push_back(std::make_unique<Background>([&] {
-            auto wire = running.dial();
-            for (int n = 0; n < 5; ++n) {
-                CHECK(wire.ask("MAIL FROM:<a@b>") == 250);
-                CHECK(wire.ask("RCPT TO:<no@d>") == 550);
-                CHECK(wire.ask("RCPT TO:<c@d>") == 250);
-                CHECK(wire.ask("DATA") == 354);
-                CHECK(wire.ask("x\r\n.") == 250);
-            }
-            CHECK(wire.ask("QUIT") == 221);
-            wire.expect_end();
-        }));
-    for (auto& c : clients) c->join();
+    crowd(running.server, [](Wire& wire, int) {
+        for (int n = 0; n < 5; ++n) send_mail(wire, "a@b", {"c@d"}, {"no@d"});
+    });
     running.server.stop();
     running.thread.join();
     over = true;

@@ -7,8 +7,6 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
 Setup guarded(Domains::Options options, Setup setup = {}) {
     setup.listeners = [options](Server& s) { s.pipeline().add_first("domains", std::make_shared<Domains>(options)); };
     return setup;

@@ -2,6 +2,7 @@
 #include <Net/SMTP/Server/Plugins/SessionLog.hpp>
 #include <map>
 
+#include "crowd.hpp"
 #include "over_tls.hpp"
 #include "toy_authenticator.hpp"
 
@@ -368,20 +369,9 @@ TEST_CASE("a log that throws is trouble, and no mail is refused for it") {
 TEST_CASE("20 clients at once have the lines that are theirs") {
     Log log;
     RunningServer running({}, [&](Server& s) { log.listen(s); });
-    std::vector<std::unique_ptr<Background>> clients;
-    for (int i = 0; i < 20; ++i)
-        clients.push_back(std::make_unique<Background>([&, i] {
-            auto wire = running.dial();
-            for (int n = 0; n < 5; ++n) {
-                CHECK(wire.ask("MAIL FROM:<a" + std::to_string(i) + "@b>") == 250);
-                CHECK(wire.ask("RCPT TO:<c@d>") == 250);
-                CHECK(wire.ask("DATA") == 354);
-                CHECK(wire.ask("x\r\n.") == 250);
-            }
-            CHECK(wire.ask("QUIT") == 221);
-            wire.expect_end();
-        }));
-    for (auto& c : clients) c->join();
+    crowd(running.server, [](Wire& wire, int i) {
+        for (int n = 0; n < 5; ++n) send_mail(wire, "a" + std::to_string(i) + "@b", {"c@d"});
+    });
     running.server.stop();
     running.thread.join();
     std::map<std::string, std::map<std::string, int>> senders;

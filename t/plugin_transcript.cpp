@@ -1,44 +1,14 @@
 // plugin_transcript -- what a transcript shows of a session, what it hides, and that it can't be broken into.
-#include <Net/SMTP/Server/Plugins/Transcript.hpp>
 #include <sstream>
 
+#include "crowd.hpp"
 #include "over_tls.hpp"
 #include "toy_authenticator.hpp"
+#include "transcript_lines.hpp"
 
 using namespace test;
 
 namespace {
-
-// The lines of a transcript, from any thread.
-class Lines {
-public:
-    Transcript::Write write() const {
-        return [state = state_](std::string_view line) {
-            const std::lock_guard lock(state->mutex);
-            state->lines.emplace_back(line);
-        };
-    }
-    std::vector<std::string> get() const {
-        const std::lock_guard lock(state_->mutex);
-        return state_->lines;
-    }
-    // What is behind time and session.
-    std::vector<std::string> said() const {
-        auto all = get();
-        for (auto& line : all) line.erase(0, line.find(' ', line.find(' ') + 1) + 1);
-        return all;
-    }
-    bool holds(const std::string& text) const {
-        return std::ranges::any_of(get(), [&](const auto& line) { return line.find(text) != line.npos; });
-    }
-
-private:
-    struct State {
-        std::mutex mutex;
-        std::vector<std::string> lines;
-    };
-    std::shared_ptr<State> state_ = std::make_shared<State>();
-};
 
 Setup written(const Lines& lines, Setup s = {}) {
     s.listeners = [lines, before = s.listeners](Server& server) {
@@ -231,15 +201,9 @@ TEST_CASE("it can be written to a stream or a file, and taken off") {
 TEST_CASE("lines of 20 clients at once are whole, and each session's in order") {
     Lines lines;
     RunningServer running({}, [&](Server& s) { Transcript(lines.write()).listen(s.pipeline()); });
-    std::vector<std::unique_ptr<Background>> clients;
-    for (int i = 0; i < 20; ++i)
-        clients.push_back(std::make_unique<Background>([&] {
-            auto wire = running.dial();
-            for (int n = 0; n < 10; ++n) CHECK(wire.ask("NOOP") == 250);
-            CHECK(wire.ask("QUIT") == 221);
-            wire.expect_end();
-        }));
-    for (auto& c : clients) c->join();
+    crowd(running.server, [](Wire& wire, int) {
+        for (int n = 0; n < 10; ++n) CHECK(wire.ask("NOOP") == 250);
+    });
     running.server.stop();
     running.thread.join();
     std::map<std::string, std::vector<std::string>> sessions;

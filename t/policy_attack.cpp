@@ -14,7 +14,6 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
 using To = std::vector<Recipient>;
 
 template <class Random, std::size_t n>

@@ -196,6 +196,35 @@ TEST_CASE("parameters go on as far as the next hop offers them") {
     }
 }
 
+TEST_CASE("an original recipient in UTF-8 goes on as RFC 6533 has it, whichever way it came") {
+    const std::string octets = "\xe7\x94\xa8@\xc3\xbc+\xf0\x9f\x98\x80.example";
+    for (const auto& came : {octets, std::string("\\x{7528}@\\x{FC}\\x{2B}\\x{1F600}.example")})
+        for (const bool utf8 : {false, true}) {
+            CAPTURE(came);
+            NextHop hop({}, "DSN\nSMTPUTF8\n8BITMIME");
+            Sender from("a@b");
+            from.smtputf8 = utf8;
+            auto to = recipients({"c@d"});
+            to[0].orcpt = OriginalRecipient{"UTF-8", came};
+            CHECK(Relay(from, to, text, via(hop)).delivered());
+            CHECK(hop.only().commands[2] ==
+                  "RCPT TO:<c@d> ORCPT=UTF-8;" + (utf8 ? "\xe7\x94\xa8@\xc3\xbc\\x{2B}\xf0\x9f\x98\x80.example"
+                                                       : std::string("\\x{7528}@\\x{FC}\\x{2B}\\x{1F600}.example")));
+        }
+    // What is no character, or would be a line or a parameter, is none.
+    for (const std::string bad :
+         {"\xff", "\\x{D800}", "\\x{110000}", "\\x{", "\\x{}", "\\x{0D}\\x{0A}x", "a b=c+d\r\ne", "\\x{fc}"}) {
+        CAPTURE(escaped(bad));
+        NextHop hop({}, "DSN");
+        auto to = recipients({"c@d"});
+        to[0].orcpt = OriginalRecipient{"utf-8", bad};
+        CHECK(Relay(Sender("a@b"), to, text, via(hop)).delivered());
+        const auto line = hop.only().commands.at(2);
+        CHECK(line.starts_with("RCPT TO:<c@d> ORCPT=utf-8;"));
+        for (const unsigned char c : line.substr(26)) CHECK((c > 32 && c < 127 && c != '+' && c != '='));
+    }
+}
+
 TEST_CASE("what the next hop can't take is refused here, and nobody gets it") {
     struct Case {
         const char* name;
@@ -206,7 +235,6 @@ TEST_CASE("what the next hop can't take is refused here, and nobody gets it") {
     for (const auto& c : std::vector<Case>{
              {"8BITMIME", "PIPELINING", [](Sender&s, auto&) { s.body = BodyType::eight_bit_mime; }, "5.6.3"},
              {"BINARYMIME", "BINARYMIME", [](Sender&s, auto&) { s.body = BodyType::binary_mime; }, "5.6.3"},
-             {"SMTPUTF8", "8BITMIME", [](Sender&s, auto&) { s.smtputf8 = true; }, "5.6.7"},
              {"UTF-8 in the sender", "8BITMIME", [](Sender&s, auto&) { s.local = "\xc3\xa4"; }, "5.6.7"},
              {"UTF-8 in a recipient", "8BITMIME", [](Sender&, auto&to) { to[1].local = "\xc3\xa4"; }, "5.6.7"},
              {"SIZE", "SIZE 10", [](Sender&, auto&) {}, "5.3.4"},

@@ -97,24 +97,27 @@ TEST_CASE("a host that can't be reached, is closing or says later is followed by
         {"DATA", Act(Reply{451, "4.3.0", "no room"})},
         {".", Act(Reply{451, "4.3.0", "not yet"})},
     };
-    for (const auto& trouble : troubles) {
-        CAPTURE(trouble.first);
-        Neighbours net(2);
-        net.dns->add("d.example", "MX 10 gone.example");
-        net.dns->add("gone.example", "A 127.0.0.99");
-        net.dns->add("d.example", "MX 20 bad.example");
-        net.dns->add("bad.example", "A 127.0.0.2");
-        net.dns->add("d.example", "MX 30 good.example");
-        net.dns->add("good.example", "A 127.0.0.3");
-        net[0].on(trouble.first, trouble.second);
-        auto o = net.options();
-        o.chunking = false;
-        const auto result = to("c@d.example", o);
-        CHECK(result.delivered());
-        CHECK(result.host.starts_with("good.example["));
-        const auto mails = net.mails();
-        CHECK(mails[1] == 1);
-    }
+    for (const bool partial : {false, true})
+        for (const auto& trouble : troubles) {
+            CAPTURE(trouble.first);
+            CAPTURE(partial);
+            Neighbours net(2);
+            net.dns->add("d.example", "MX 10 gone.example");
+            net.dns->add("gone.example", "A 127.0.0.99");
+            net.dns->add("d.example", "MX 20 bad.example");
+            net.dns->add("bad.example", "A 127.0.0.2");
+            net.dns->add("d.example", "MX 30 good.example");
+            net.dns->add("good.example", "A 127.0.0.3");
+            net[0].on(trouble.first, trouble.second);
+            auto o = net.options();
+            o.chunking = false;
+            o.partial = partial;
+            const auto result = to("c@d.example", o);
+            CHECK(result.delivered());
+            CHECK(result.host.starts_with("good.example["));
+            const auto mails = net.mails();
+            CHECK(mails[1] == 1);
+        }
 }
 
 TEST_CASE("a host that says never ends it, and one that lost the answer is not followed by another") {
@@ -328,6 +331,55 @@ TEST_CASE("all or nothing holds over several domains: everybody is asked before 
     CHECK(some.results()[1].reply.str() == "550 5.1.1 no such user");
     CHECK(some.results()[2].delivered());
     CHECK(net.mails() == Counts{1, 1});
+}
+
+TEST_CASE("with partial each domain and each recipient fares for itself") {
+    Neighbours net(2);
+    net.dns->add("null.example", "MX 0 .");
+    net.dns->fail("servfail.example");
+    net.dns->add("gone.example", "A 127.0.0.99");
+    net.dns->add("d.example", "MX 10 first.example");
+    net.dns->add("d.example", "MX 20 second.example");
+    net.dns->add("first.example", "A 127.0.0.2");
+    net.dns->add("second.example", "A 127.0.0.3");
+    net[0].reply_to("RCPT TO:<never@", {550, "5.1.1", "no such user"});
+    net[0].reply_to("RCPT TO:<later@", {450, "4.2.1", "greylisted"});
+    auto o = net.options();
+    o.partial = true;
+    const Relay relay(Sender("a@b"),
+                      recipients({"one@d.example", "x@unknown.example", "never@d.example", "x@null.example",
+                                  "later@d.example", "x@servfail.example", "two@d.example", "x@gone.example"}),
+                      text, o);
+    const char* expected[] = {"250",       "550 5.1.2", "550 5.1.1", "556 5.1.10",
+                              "450 4.2.1", "451 4.4.3", "250",       "451 4.4.1"};
+    for (std::size_t i = 0; i < 8; ++i) {
+        CHECK(relay.results()[i].reply.str().starts_with(expected[i]));
+        CHECK_FALSE(relay.results()[i].held_back);
+    }
+    // Who was put off is not asked about elsewhere, where others have it here.
+    CHECK(net.mails() == Counts{1, 0});
+    CHECK(net[1].conversations().empty());
+}
+
+TEST_CASE(
+    "with partial the next host is asked where the first puts everybody off, and not where it refuses one for good") {
+    for (const bool never : {false, true}) {
+        CAPTURE(never);
+        Neighbours net(2);
+        net.dns->add("d.example", "MX 10 first.example");
+        net.dns->add("d.example", "MX 20 second.example");
+        net.dns->add("first.example", "A 127.0.0.2");
+        net.dns->add("second.example", "A 127.0.0.3");
+        net[0].reply_to("RCPT TO:<one@", {450, "4.2.1", "greylisted"});
+        net[0].reply_to("RCPT TO:<two@", never ? Reply{550, "5.1.1", "nobody"} : Reply{451, "4.3.0", "not now"});
+        auto o = net.options();
+        o.partial = true;
+        const Relay relay(Sender("a@b"), recipients({"one@d.example", "two@d.example"}), text, o);
+        CHECK(relay.delivered() == !never);
+        CHECK(net.mails() == Counts{0, never ? 0u : 1u});
+        if (never) CHECK(relay.results()[0].reply.str() == "450 4.2.1 greylisted");
+        if (never) CHECK(relay.results()[1].reply.str() == "550 5.1.1 nobody");
+    }
 }
 
 TEST_CASE("what can only be mixed after the text is 451 to a sender who hears one answer, and an event") {

@@ -1,42 +1,30 @@
 // relay_transcript -- what a transcript shows of conversations with next hops: whose mail it is, and nothing of a
 // secret.
 #include <Net/SMTP/Relay/SaslLogin.hpp>
-#include <Net/SMTP/Server/Plugins/Transcript.hpp>
 #include <Net/SMTP/Server/Sasl.hpp>
 #include <mutex>
 #include <set>
 
 #include "../Server/Base64.hpp"
+#include "crowd.hpp"
 #include "dialogue.hpp"
 #include "secure_hop.hpp"
+#include "transcript_lines.hpp"
 
 using namespace test;
 using Net::SMTP::Test::FakeResolver;
 
 namespace {
 
-using Strings = std::vector<std::string>;
-
 // A line of a transcript, taken apart.
 struct Line {
     std::string id, host, said;  // host "": of the client's session itself
 };
 
-class Lines {
-public:
-    Transcript::Write write() const {
-        return [state = state_](std::string_view line) {
-            const std::lock_guard lock(state->mutex);
-            state->lines.emplace_back(line);
-        };
-    }
+struct HopLines : Lines {
     Relay::Options on(Relay::Options o) const {
         o.transcript = Transcript(write()).next_hops();
         return o;
-    }
-    Strings get() const {
-        const std::lock_guard lock(state_->mutex);
-        return state_->lines;
     }
     std::vector<Line> all() const {
         std::vector<Line> out;
@@ -49,8 +37,8 @@ public:
         return out;
     }
     // What was said with next hops; of `--` lines where connections go and come, and TLS, only the first words.
-    Strings hops() const {
-        Strings out;
+    Names hops() const {
+        Names out;
         for (auto& line : all()) {
             if (line.host.empty()) continue;
             for (const std::string start : {"-- connect from", "-- TLS is"})
@@ -59,23 +47,13 @@ public:
         }
         return out;
     }
-    bool holds(const std::string& text) const {
-        return std::ranges::any_of(get(), [&](const auto& line) { return line.find(text) != line.npos; });
-    }
-
-private:
-    struct State {
-        std::mutex mutex;
-        Strings lines;
-    };
-    std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 const std::string mail_text = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: hello\nC: .\nS: 250\n";
 const std::string quit = "C: QUIT\nS: 221\nS: EOF";
 
 // A server whose sessions and relay are written down together.
-Setup written(const Lines& lines, const Relay::Options& o) {
+Setup written(const HopLines& lines, const Relay::Options& o) {
     auto setup = relaying(lines.on(o));
     setup.listeners = [lines, before = setup.listeners](Server& server) {
         before(server);
@@ -84,13 +62,13 @@ Setup written(const Lines& lines, const Relay::Options& o) {
     return setup;
 }
 
-bool contains(const Strings& all, const std::string& line) { return std::ranges::find(all, line) != all.end(); }
+bool contains(const Names& all, const std::string& line) { return std::ranges::find(all, line) != all.end(); }
 
 // Says what it is told to, one response after the other.
 class Fixed : public Login {
 public:
-    explicit Fixed(Strings responses) : responses_(std::move(responses)) {}
-    std::unique_ptr<LoginExchange> begin(const Strings&, const Channel&, std::string&) const override {
+    explicit Fixed(Names responses) : responses_(std::move(responses)) {}
+    std::unique_ptr<LoginExchange> begin(const Names&, const Channel&, std::string&) const override {
         return std::make_unique<Exchange>(responses_);
     }
     std::string user() const override { return "joe"; }
@@ -98,7 +76,7 @@ public:
 private:
     class Exchange : public LoginExchange {
     public:
-        explicit Exchange(Strings responses) : responses_(std::move(responses)) {}
+        explicit Exchange(Names responses) : responses_(std::move(responses)) {}
         std::string mechanism() const override { return "TEST"; }
         std::optional<std::string> step(std::optional<std::string_view>) override {
             if (at_ < responses_.size()) return responses_[at_++];
@@ -107,13 +85,13 @@ private:
         bool complete() const override { return true; }
 
     private:
-        Strings responses_;
+        Names responses_;
         std::size_t at_ = 0;
     };
-    Strings responses_;
+    Names responses_;
 };
 
-Relay::Options logging_in(const Lines& lines, const std::string& address, std::shared_ptr<Login> login) {
+Relay::Options logging_in(const HopLines& lines, const std::string& address, std::shared_ptr<Login> login) {
     auto o = lines.on(through(address, asking(Level::must)));
     o.login = std::move(login);
     return o;
@@ -130,38 +108,38 @@ std::shared_ptr<Sasl> accounts() {
     return std::make_shared<Sasl>(Sasl::Options{.accounts = std::make_shared<AccountFunctions>(std::move(f))});
 }
 
-const Strings with_auth{"STARTTLS", "PIPELINING", "ENHANCEDSTATUSCODES", "AUTH TEST"};
+const Names with_auth{"STARTTLS", "PIPELINING", "ENHANCEDSTATUSCODES", "AUTH TEST"};
 const std::string credentials("\0joe\0sesame-opens", 17);
 
 }  // namespace
 
 TEST_CASE("a transcript holds what was said to a next hop and by it, and the size of the text in place of it") {
-    Lines lines;
+    HopLines lines;
     NextHop hop;
     auto o = lines.on(via(hop));
     o.received = false;
     CHECK(Relay(Sender("a@b"), recipients({"c@d", "e@f"}), short_text, o).delivered());
-    CHECK(lines.hops() == Strings{"-- connect from",
-                                  "S: 220 next.test ESMTP",
-                                  "C: EHLO relay.test",
-                                  "S: 250-next.test",
-                                  "S: 250-PIPELINING",
-                                  "S: 250-SIZE 1000000",
-                                  "S: 250-8BITMIME",
-                                  "S: 250 ENHANCEDSTATUSCODES",
-                                  "C: MAIL FROM:<a@b> SIZE=21",
-                                  "C: RCPT TO:<c@d>",
-                                  "C: RCPT TO:<e@f>",
-                                  "S: 250 2.1.0 sender fine",
-                                  "S: 250 2.1.5 recipient fine",
-                                  "S: 250 2.1.5 recipient fine",
-                                  "C: DATA",
-                                  "S: 354 go on",
-                                  "-- message, 21 octets",
-                                  "S: 250 2.0.0 taken by the next hop",
-                                  "C: QUIT",
-                                  "S: 221 2.0.0 bye",
-                                  "-- disconnect"});
+    CHECK(lines.hops() == Names{"-- connect from",
+                                "S: 220 next.test ESMTP",
+                                "C: EHLO relay.test",
+                                "S: 250-next.test",
+                                "S: 250-PIPELINING",
+                                "S: 250-SIZE 1000000",
+                                "S: 250-8BITMIME",
+                                "S: 250 ENHANCEDSTATUSCODES",
+                                "C: MAIL FROM:<a@b> SIZE=21",
+                                "C: RCPT TO:<c@d>",
+                                "C: RCPT TO:<e@f>",
+                                "S: 250 2.1.0 sender fine",
+                                "S: 250 2.1.5 recipient fine",
+                                "S: 250 2.1.5 recipient fine",
+                                "C: DATA",
+                                "S: 354 go on",
+                                "-- message, 21 octets",
+                                "S: 250 2.0.0 taken by the next hop",
+                                "C: QUIT",
+                                "S: 221 2.0.0 bye",
+                                "-- disconnect"});
     for (const auto& line : lines.all()) {
         CHECK(line.id == "-");  // there is no session
         CHECK(line.host == hop.address());
@@ -173,7 +151,7 @@ TEST_CASE("a transcript holds what was said to a next hop and by it, and the siz
 TEST_CASE("the lines stand under the id of the client's session whose mail it is") {
     for (const bool at_rcpt : {false, true}) {
         CAPTURE(at_rcpt);
-        Lines lines;
+        HopLines lines;
         NextHop hop;
         auto o = via(hop);
         o.at_rcpt = at_rcpt;
@@ -199,7 +177,7 @@ TEST_CASE("the lines stand under the id of the client's session whose mail it is
 }
 
 TEST_CASE("hosts found by MX have their names, and who can't be reached is told") {
-    Lines lines;
+    HopLines lines;
     NextHop hop;
     Relay::Options o = via(hop);
     const auto colon = hop.address().rfind(':');
@@ -223,7 +201,7 @@ TEST_CASE("hosts found by MX have their names, and who can't be reached is told"
 }
 
 TEST_CASE("LMTP is written down, and BDAT, with a reply for each recipient") {
-    Lines lines;
+    HopLines lines;
     Test::ScriptedServer::Options options;
     options.keywords.push_back("CHUNKING");
     Test::ScriptedServer hop(options);
@@ -244,7 +222,7 @@ TEST_CASE("LMTP is written down, and BDAT, with a reply for each recipient") {
 }
 
 TEST_CASE("a kept connection's lines stand under each mail's own session") {
-    Lines lines;
+    HopLines lines;
     NextHop hop;
     auto o = via(hop);
     o.sessions = std::make_shared<SessionCache>();
@@ -260,7 +238,7 @@ TEST_CASE("a kept connection's lines stand under each mail's own session") {
     quiet.sessions.reset();  // says QUIT, which is no mail's
     CHECK(hop.end().size() == 1);
     CHECK(ids.size() == 3);
-    std::map<std::string, Strings> by_id;
+    std::map<std::string, Names> by_id;
     for (const auto& line : lines.all())
         if (!line.host.empty()) by_id[line.id].push_back(line.said);
     REQUIRE(by_id.size() == 3);
@@ -278,7 +256,7 @@ TEST_CASE("a kept connection's lines stand under each mail's own session") {
 }
 
 TEST_CASE("STARTTLS is written down, what was agreed on, and what went wrong") {
-    Lines lines;
+    HopLines lines;
     {
         SecureHop hop;
         CHECK(sent(lines.on(through(hop.address(), asking(Level::must)))).delivered());
@@ -291,7 +269,7 @@ TEST_CASE("STARTTLS is written down, what was agreed on, and what went wrong") {
     CHECK(at[3] == "C: EHLO relay.test");
     CHECK(lines.holds("-- TLS is TLSv1.3 TLS_"));
 
-    Lines wrong;
+    HopLines wrong;
     SecureHop other(tls_of({.names = {"other.test"}}));
     CHECK(sent(wrong.on(through(other.address(), asking(Level::verify)))).reply.status == "4.7.5");
     CHECK(wrong.holds("-- given up: 451 4.7.5 The certificate of " + other.address() + " does not verify"));
@@ -310,14 +288,14 @@ TEST_CASE("nothing that a relay logs in with is in a transcript, by no mechanism
         for (const bool right : {true, false}) {
             CAPTURE(mechanism);
             CAPTURE(right);
-            Lines lines;
+            HopLines lines;
             SaslLogin::Options who{.user = "joe", .password = right ? "sesame-opens" : "sesame-wrong"};
             who.mechanisms = {mechanism};
             if (mechanism.find("OAUTH") != mechanism.npos)
                 who.token = [right] { return right ? "a-token-of-joe" : "a-token-of-ann"; };
             const auto o = logging_in(lines, server.address(), std::make_shared<SaslLogin>(who));
             CHECK(sent(o).delivered() == right);
-            const Strings verbs{"EHLO", "STARTTLS", "MAIL", "RCPT", "DATA", "BDAT", "QUIT"};
+            const Names verbs{"EHLO", "STARTTLS", "MAIL", "RCPT", "DATA", "BDAT", "QUIT"};
             int hidden = 0;
             for (const auto& said : lines.hops()) {
                 CAPTURE(said);
@@ -336,13 +314,13 @@ TEST_CASE("challenges and responses of many steps are not in it, with what is od
                       challenge = "r=fyko+d2lbbFgONRv9qkxdawLabc,s=QSX,i=4096",
                       last = "c=biws,r=fyko,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=", proof = "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=";
     for (const bool odd : {false, true}) {
-        Lines lines;
+        HopLines lines;
         SecureHop hop(good_tls(), with_auth);
         hop.on("AUTH", Act::raw("334 " + base64_encode(challenge) + "\r\n"));
         hop.on(base64_encode(last),
                Act::raw(odd ? "334-" + proof + "\r\n334 " + proof + "\r\n" : "334 " + base64_encode(proof) + "\r\n"));
         hop.on("*", Act::raw("501 5.7.0 aborted\r\n"));
-        CHECK(!sent(logging_in(lines, hop.address(), std::make_shared<Fixed>(Strings{first, last}))).delivered());
+        CHECK(!sent(logging_in(lines, hop.address(), std::make_shared<Fixed>(Names{first, last}))).delivered());
         for (const auto& part : {first, challenge, last, proof})
             for (const auto& secret : {part, base64_encode(part), part.substr(0, 20)}) CHECK(!lines.holds(secret));
         CHECK(lines.holds("C: AUTH TEST ***"));
@@ -352,23 +330,23 @@ TEST_CASE("challenges and responses of many steps are not in it, with what is od
 
 TEST_CASE("what a host repeats of a secret is not in it, however much and however late") {
     const auto whole = base64_encode(credentials);
-    const Strings echoes{"no such thing: AUTH TEST " + whole,
-                         "no such thing: AUTH TEST " + whole.substr(0, 10) + "...",
-                         "joe may not use sesame-opens here",
-                         "not \"sesame-opens\"",
-                         "what is " + base64_encode("sesame-opens") + '?',
-                         "what is sesame-o...?"};
+    const Names echoes{"no such thing: AUTH TEST " + whole,
+                       "no such thing: AUTH TEST " + whole.substr(0, 10) + "...",
+                       "joe may not use sesame-opens here",
+                       "not \"sesame-opens\"",
+                       "what is " + base64_encode("sesame-opens") + '?',
+                       "what is sesame-o...?"};
     for (const auto& words : echoes)
         for (const std::string command : {"AUTH", "MAIL", "RCPT", ".", "QUIT"})
             for (const int code : {250, 421, 550}) {
                 CAPTURE(words);
                 CAPTURE(command);
                 CAPTURE(code);
-                Lines lines;
+                HopLines lines;
                 SecureHop hop(good_tls(), with_auth);
                 hop.reply_to("AUTH", {235, "2.7.0", "welcome"});
                 hop.reply_to(command, {command == "QUIT" ? 221 : code, "", "well\n" + words + "\nso"});
-                const auto o = logging_in(lines, hop.address(), std::make_shared<Fixed>(Strings{credentials}));
+                const auto o = logging_in(lines, hop.address(), std::make_shared<Fixed>(Names{credentials}));
                 const auto result = sent(o);
                 for (const auto& secret : {std::string("sesame"), whole.substr(0, 8), base64_encode("sesame")}) {
                     CHECK(!lines.holds(secret));
@@ -388,28 +366,28 @@ TEST_CASE("a token is hidden where it is repeated alone, and a short secret wher
         {std::string("\0joe\0xyz", 8), "your password is xyz, joe"},
     };
     for (const auto& [response, words] : cases) {
-        Lines lines;
+        HopLines lines;
         SecureHop hop(good_tls(), with_auth);
         hop.reply_to("AUTH", {535, "5.7.8", words});
-        CHECK(!sent(logging_in(lines, hop.address(), std::make_shared<Fixed>(Strings{response}))).delivered());
+        CHECK(!sent(logging_in(lines, hop.address(), std::make_shared<Fixed>(Names{response}))).delivered());
         CHECK(lines.holds("S: 535 ***"));
         CHECK(!lines.holds(words.substr(4)));
     }
     // The name alone is no secret, nor what merely has its letters.
-    Lines lines;
+    HopLines lines;
     SecureHop hop(good_tls(), with_auth);
     hop.reply_to("AUTH", {535, "5.7.8", "joe, wxyzz is wrong"});
-    sent(logging_in(lines, hop.address(), std::make_shared<Fixed>(Strings{std::string("\0joe\0xyz", 8)})));
+    sent(logging_in(lines, hop.address(), std::make_shared<Fixed>(Names{std::string("\0joe\0xyz", 8)})));
     CHECK(lines.holds("S: 535 5.7.8 joe, wxyzz is wrong"));
 }
 
 TEST_CASE("a secret is hidden too on a connection that was opened by somebody whom nobody heard") {
-    Lines lines;
+    HopLines lines;
     SecureHop hop(good_tls(), with_auth);
     hop.reply_to("AUTH", {235, "2.7.0", "welcome"});
     hop.on({.command = "MAIL", .nth = 2}, Reply{250, "", "sesame-opens is it"});
     auto o = through(hop.address(), asking(Level::must));
-    o.login = std::make_shared<Fixed>(Strings{credentials});
+    o.login = std::make_shared<Fixed>(Names{credentials});
     o.sessions = std::make_shared<SessionCache>();
     CHECK(sent(o).delivered());
     CHECK(sent(lines.on(o)).delivered());
@@ -420,7 +398,7 @@ TEST_CASE("a secret is hidden too on a connection that was opened by somebody wh
 
 TEST_CASE("no host writes lines of its own into it, or commands for a terminal, or endless ones") {
     const auto said = [](const std::string& raw) {
-        Lines lines;
+        HopLines lines;
         NextHop hop(Manners{{"MAIL", "RAW:" + raw}, {"RSET", "CLOSE"}});
         auto o = lines.on(via(hop));
         o.patience.mail = 1s;
@@ -446,7 +424,7 @@ TEST_CASE("no host writes lines of its own into it, or commands for a terminal, 
 }
 
 TEST_CASE("names that could break the format are made harmless") {
-    Lines lines;
+    HopLines lines;
     const auto hear = Transcript(lines.write()).next_hops();
     hear("an id", "a host\r\n", "S: x\ny");
     hear("", "", "-- z");
@@ -462,7 +440,7 @@ TEST_CASE("why a host was left is in it") {
                             {"LONG", "451 4.5.0 "},
                             {"421 4.3.2 closing", "421 4.3.2 closing"}}) {
         CAPTURE(row.first);
-        Lines lines;
+        HopLines lines;
         NextHop hop(Manners{{"MAIL", row.first}});
         auto o = lines.on(via(hop));
         o.patience.mail = 1s;
@@ -482,7 +460,7 @@ TEST_CASE("an observer that throws costs no mail") {
 }
 
 TEST_CASE("asking what a host offers is written down too") {
-    Lines lines;
+    HopLines lines;
     NextHop hop;
     CHECK(Relay::offered(lines.on(via(hop))).extensions.pipelining);
     CHECK(contains(lines.hops(), "C: EHLO relay.test"));
@@ -490,7 +468,7 @@ TEST_CASE("asking what a host offers is written down too") {
 }
 
 TEST_CASE("20 relays at once over shared connections: each mail's lines are whole, in order, and its own") {
-    Lines lines;
+    HopLines lines;
     NextHop hop;
     auto o = lines.on(via(hop));
     o.sessions = std::make_shared<SessionCache>();
@@ -509,27 +487,12 @@ TEST_CASE("20 relays at once over shared connections: each mail's lines are whol
             Relay(c.FROM, c.TO, c.MSG, o);
         });
     });
-    {
-        std::vector<std::unique_ptr<Background>> clients;
-        for (int i = 0; i < 20; ++i)
-            clients.push_back(std::make_unique<Background>([&server, i] {
-                auto wire = dial(server);
-                wire.expect("220");
-                CHECK(wire.ask("EHLO me") == 250);
-                for (int n = 0; n < 5; ++n) {
-                    CHECK(wire.ask("MAIL FROM:<a" + std::to_string(i) + "@b>") == 250);
-                    CHECK(wire.ask("RCPT TO:<c@d>") == 250);
-                    CHECK(wire.ask("DATA") == 354);
-                    CHECK(wire.ask("x\r\n.") == 250);
-                }
-                CHECK(wire.ask("QUIT") == 221);
-                wire.expect_end();
-            }));
-        for (auto& c : clients) c->join();
-    }
+    crowd(server, [](Wire& wire, int i) {
+        for (int n = 0; n < 5; ++n) send_mail(wire, "a" + std::to_string(i) + "@b", {"c@d"});
+    });
     server.stop();
     running.join();
-    std::map<std::string, Strings> sessions;
+    std::map<std::string, Names> sessions;
     for (const auto& line : lines.all())
         if (!line.host.empty()) sessions[line.id].push_back(line.said);
     CHECK(sessions.size() == 20);

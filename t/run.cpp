@@ -39,14 +39,6 @@ const std::string mail = "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\n
 const std::string hello = "S: 220\nC: EHLO me\nS: 250\n";
 const std::string farewell = "C: QUIT\nS: 221\nS: EOF";
 
-// Waits for something other threads are about to bring about.
-template <class Condition>
-bool eventually(Condition condition, std::chrono::milliseconds within = patience) {
-    for (const auto end = Clock::now() + within; !condition(); std::this_thread::sleep_for(2ms))
-        if (Clock::now() > end) return false;
-    return true;
-}
-
 }  // namespace
 
 TEST_CASE("run serves each connection, and returns after stop()") {
@@ -137,6 +129,32 @@ TEST_CASE("who is turned away takes nobody's place, and keeps nobody waiting") {
         },
         1s));
 }
+
+#if !defined(__SANITIZE_THREAD__)  // which keeps stacks of its own accord
+TEST_CASE("the threads of a crowd that has gone leave no stacks behind") {
+    constexpr std::size_t stack = (3 << 20) + (64 << 10);  // nobody else's is of this size
+    const auto stacks = [] {
+        int count = 0;
+        std::ifstream maps("/proc/self/maps");
+        for (std::string line; std::getline(maps, line);) {
+            const auto size =
+                std::stoull(line.substr(line.find('-') + 1), nullptr, 16) - std::stoull(line, nullptr, 16);
+            count += size > stack - (64 << 10) && size <= stack;  // without its guard
+        }
+        return count;
+    };
+    Running running(take, {.stack = stack});
+    for (int round = 0; round < 2; ++round) {
+        std::vector<Wire> wires;
+        for (int i = 0; i < 200; ++i) wires.push_back(dial(running.server));
+        for (auto& w : wires) w.expect("220");
+        CHECK(stacks() > 150);
+        wires.clear();
+        CHECK(
+            eventually([&] { return stacks() <= 100; }));  // of those who wait, and what the system keeps for the next
+    }
+}
+#endif
 
 TEST_CASE("what a handler throws is the answer to its mail, and the session goes on") {
     int n = 0;

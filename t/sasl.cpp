@@ -330,6 +330,7 @@ TEST_CASE("SCRAM: a first message that is not of its form fails") {
                              "n,b=x,n=user,r=abc"s,
                              "n,a=,n=user,r=abc"s,
                              "n,a=u=,n=user,r=abc"s,
+                             "n,a=user,"s,  // nothing is behind the header
                              "n,,m=x,n=user,r=abc"s,
                              "n,,n=user,r=abc,m=x"s,
                              "n,,n=user,r=abc,"s,
@@ -690,6 +691,7 @@ TEST_CASE("OAUTHBEARER: the header's forms, and what is none") {
                              "auth=Bearer t\x01\x01"s,
                              "n,a=\x07,\x01"
                              "auth=Bearer t\x01\x01"s,
+                             "n,a=user,"s,
                              "n,a=a=b,\x01"
                              "auth=Bearer t\x01\x01"s,
                              "n,,\x01"

@@ -311,8 +311,8 @@ TEST_CASE("SCRAM: a first challenge that is not to be believed is given up") {
     CHECK(with("x,s=c2FsdA==,i=5000,x=y"));
     for (const char* rest :
          {",s=c2FsdA==,i=4096", "x,s=c2FsdA==,i=4095", "x,s=c2FsdA==,i=1000001", "x,s=c2FsdA==,i=4294967297",
-          "x,s=c2FsdA==,i=99999999999999999999", "x,s=c2FsdA==,i=-4096", "x,s=c2FsdA==,i=4096x",
-          "x,s=c2FsdA==,i=", "x,s=c2FsdA==", "x,s=,i=4096", "x,s=c2FsdA,i=4096", "x,s=c2Fs dA==,i=4096",
+          "x,s=c2FsdA==,i=99999999999999999999", "x,s=c2FsdA==,i=-4096", "x,s=c2FsdA==,i=4096x", "x,s=c2FsdA==,i=",
+          "x,s=c2FsdA==,i=04096", "x,s=c2FsdA==", "x,s=,i=4096", "x,s=c2FsdA,i=4096", "x,s=c2Fs dA==,i=4096",
           "x,i=4096,s=c2FsdA==", "x,s=c2FsdA==,i=4096,m=x", "x,s=c2FsdA==,i=4096,", "x\x01,s=c2FsdA==,i=4096"}) {
         CAPTURE(rest);
         CHECK_FALSE(with(rest));

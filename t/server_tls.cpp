@@ -177,11 +177,6 @@ std::string refusal(const ServerTLS::Options& options) {
 std::string refusal(const KeyPair& pair) { return refusal(ServerTLS::Options{.certificates = {pair}}); }
 
 void write(const std::string& file, std::string_view text) { std::ofstream(file) << text; }
-std::string contents(const std::string& file) {
-    std::stringstream text;
-    text << std::ifstream(file).rdbuf();
-    return text.str();
-}
 bool has(const std::string& text, const std::string& what) { return text.find(what) != text.npos; }
 
 std::size_t open_descriptors() {
@@ -454,13 +449,13 @@ TEST_CASE("a session is not resumed where it must not be") {
 
         // Authorities are exchanged: who was believed by the old ones must come again.
         const auto file = ca().path("believed.pem");
-        write(file, contents(ca().file()));
+        write(file, content_of(ca().file()));
         ServerTLS asks({.certificates = {mx()}, .client_certificate = Mode::optional, .client_ca = file});
         const As user{.version = version, .certificate = joe()};
         const auto session = begun(asks, user);
         CHECK(resumes(asks, session, user));
         Certificates another("Another Authority");
-        write(file, contents(another.file()));
+        write(file, content_of(another.file()));
         asks.reload();
         CHECK(!resumes(asks, session, user));
     }
@@ -513,7 +508,7 @@ TEST_CASE("a reload() that fails names the file and leaves all as it was") {
         }
         return std::string("nothing");
     };
-    write(files.certificate, contents(mx().certificate));  // half of a renewal
+    write(files.certificate, content_of(mx().certificate));  // half of a renewal
     CHECK(has(why(), files.key + " is not the key of " + files.certificate));
     CHECK(Talk(tls).shown() == "first.test");
     write(files.certificate, "");
@@ -546,7 +541,7 @@ TEST_CASE("what can't be used fails at the start with its file's name") {
             CHECK(
                 has(refusal({.certificates = {good}, .client_certificate = Mode::optional, .client_ca = file}), file));
     }
-    write(file, contents(good.certificate) + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    write(file, content_of(good.certificate) + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     CHECK(has(refusal({file, good.key}), file));
     CHECK(has(refusal(ServerTLS::Options{}), "invalid: "));
     CHECK(has(refusal({.certificates = {good}, .client_certificate = Mode::required}), "invalid: "));

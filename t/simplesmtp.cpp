@@ -4,8 +4,6 @@
 #include <Net/SMTP/Server/Plugins/Domains.hpp>
 #include <Net/SMTP/Server/Plugins/Headers.hpp>
 #include <Net/SMTP/Server/Plugins/Origin.hpp>
-#include <fstream>
-#include <sstream>
 
 #include "dialogue.hpp"
 
@@ -13,46 +11,10 @@ using namespace test;
 
 namespace {
 
-using Names = std::vector<std::string>;
-
-// What the session's thread has noted, for the test's.
-class Notes {
-public:
-    void add(std::string note) {
-        const std::lock_guard lock(mutex_);
-        all_.push_back(std::move(note));
-    }
-    Names all() const {
-        const std::lock_guard lock(mutex_);
-        return all_;
-    }
-
-private:
-    mutable std::mutex mutex_;
-    Names all_;
-};
-
-Setup with(std::function<void(Server&)> listeners, Options options = brief()) {
-    Setup s;
-    s.options = std::move(options);
-    s.listeners = std::move(listeners);
-    return s;
-}
-
-Setup with_plugin(std::shared_ptr<Plugin> plugin, Options options = brief()) {
-    return with([plugin](Server& s) { CHECK(s.pipeline().add("plugin", plugin) == 1); }, std::move(options));
-}
-
 const std::string hello = "S: 220\nC: HELO me\nS: 250\n";
 
 std::string transaction(const std::string& recipient = "c@d") {
     return "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<" + recipient + ">\nS: 250\nC: DATA\nS: 354\n";
-}
-
-std::string contents(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream(path, std::ios::binary).rdbuf();
-    return text.str();
 }
 
 // SimpleSMTP's `simple => 0`: every verb is answered here, in words of its own, and texts come by data_mode().
@@ -147,7 +109,7 @@ TEST_CASE("any free port, the usual commands, and an event for the beginning and
         S: 221
         S: EOF
     )",
-        with([=](Server& s) {
+        listening([=](Server& s) {
             *port = s.port();
             s.on<Event::Connect>([=](Event::Connect& e) {
                 notes->add("connected " + e.client.peer().host + " to " + e.client.local().str());
@@ -173,7 +135,7 @@ TEST_CASE("the block list is asked before the greeting, and an event tells what 
         else if (row.record) dns->fail("1.0.0.127.zen.test");
         auto notes = std::make_shared<Notes>();
         auto list = std::make_shared<DNSBL>(DNSBL::Options{.resolver = dns, .zones = {{.name = "zen.test"}}});
-        auto setup = with([=](Server& s) {
+        auto setup = listening([=](Server& s) {
             s.pipeline().add("dnsbl", list);
             s.on<DNSBL::Result>([=](DNSBL::Result& e) {
                 const auto& a = e.answers.at(0);
@@ -191,8 +153,9 @@ TEST_CASE("who says nothing for the time of a command is let go, and an event te
     auto notes = std::make_shared<Notes>();
     auto options = brief();
     options.command_timeout = 1s;
-    dialogue("S: 220\nC: HELO me\nS: 250\nS: 421 4.4.2\nS: EOF",
-             with([=](Server& s) { s.on<Event::Disconnect>([=](Event::Disconnect& e) { notes->add(e.last.status); }); },
+    dialogue(
+        "S: 220\nC: HELO me\nS: 250\nS: 421 4.4.2\nS: EOF",
+        listening([=](Server& s) { s.on<Event::Disconnect>([=](Event::Disconnect& e) { notes->add(e.last.status); }); },
                   options));
     CHECK(notes->all() == Names{"4.4.2"});
 }
@@ -218,13 +181,11 @@ TEST_CASE("the text goes to the program's file, and the event comes however late
         talk.play(own_dialogue + "C: Subject: x\nC:\nC: ..one");
         const std::string text = "Subject: x\r\n\r\n.one\r\n";
         // All of the text has been written before the line with the dot is sent: nothing is left to write for it.
-        for (const auto end = Clock::now() + patience; contents(path) != text && Clock::now() < end;)
-            std::this_thread::sleep_for(1ms);
-        CHECK(contents(path) == text);
+        CHECK(eventually([&] { return content_of(path) == text; }));
         CHECK(own->texts.all().empty());
         talk.play("C: .\n" + own_ending);
         CHECK(talk.end().empty());
-        CHECK(contents(path) == text);
+        CHECK(content_of(path) == text);
         CHECK(own->texts.all() == Names{"250 2.0.0 OK, 20 octets: "});
     }
 }
@@ -306,7 +267,7 @@ TEST_CASE("a Message-ID that is there is not doubled, and the subject can be ask
                           without = "C: Subject: of one\nC:\nC: Message-ID: <in.the.body@b>\nC: .\nS: 250\n";
         const auto played =
             dialogue(hello + transaction() + with_id + transaction() + without + "C: QUIT\nS: 221\nS: EOF",
-                     with(listeners, options));
+                     listening(listeners, options));
         CHECK(subjects->all() == Names{"of two", "of one"});
         REQUIRE(played.mails.size() == 2);
         CHECK(Message(played.mails[0].text).headers("Message-ID") == Names{"<own@b>"});
@@ -329,7 +290,7 @@ TEST_CASE("no Received field is left, ours and others', and all else is as it wa
     )";
     for (const bool strip : {true, false}) {
         Test::MailServer next;
-        auto setup = with([strip](Server& s) {
+        auto setup = listening([strip](Server& s) {
             if (strip) s.pipeline().add("origin", std::make_shared<Origin>());
         });
         setup.handler = [to = next.address()](Server::Client& c) { Relay(c.FROM, c.TO, c.MSG, {.host = to}); };

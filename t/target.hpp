@@ -17,11 +17,6 @@ namespace test {
 
 inline Wait ample() { return Clock::now() + 60s; }
 
-inline std::string content_of(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
 // So many octets of these characters; of all there are if none are given.
 inline std::string octets(std::size_t size, std::string_view from = {}) {
     std::mt19937 random{unsigned(size)};

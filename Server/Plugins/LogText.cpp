@@ -1,6 +1,6 @@
 #include "LogText.hpp"
 
-#include <ctime>
+#include <algorithm>
 
 #include "../Reply.hpp"
 
@@ -9,6 +9,12 @@ namespace Net::SMTP {
 namespace {
 
 constexpr char digits[] = "0123456789ABCDEF";
+
+// The octets at the beginning that need no second look: ASCII's, but for controls, the backslash and those in `also`.
+std::string_view plain(std::string_view text, std::string_view also) {
+    const auto strange = [&](char c) { return c < 32 || c >= 127 || c == '\\' || also.find(c) != also.npos; };
+    return {text.begin(), std::ranges::find_if(text, strange)};
+}
 
 bool continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
@@ -42,47 +48,73 @@ void append_hex(std::string& out, std::string_view prefix, char octet) {
 
 std::string log_time(std::chrono::system_clock::time_point moment) {
     using namespace std::chrono;
-    const auto whole = floor<seconds>(moment);
-    const std::time_t t = system_clock::to_time_t(whole);
-    std::tm utc{};
-    gmtime_r(&t, &utc);
-    char text[32];
-    auto size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-    const auto ms = int(duration_cast<milliseconds>(moment - whole).count());
-    for (const char c : {'.', char('0' + ms / 100), char('0' + ms / 10 % 10), char('0' + ms % 10), 'Z'})
-        text[size++] = c;
-    return {text, size};
+    const auto whole = floor<milliseconds>(moment);
+    const auto day = floor<days>(whole);
+    const year_month_day date(day);
+    const hh_mm_ss time(whole - day);
+    std::string text = "0000-00-00T00:00:00.000Z";
+    const auto put = [&](std::size_t end, auto number) {  // right-aligned
+        for (auto value = unsigned(number); value > 0; value /= 10) text[--end] = digits[value % 10];
+    };
+    put(4, int(date.year()));
+    put(7, unsigned(date.month()));
+    put(10, unsigned(date.day()));
+    put(13, time.hours().count());
+    put(16, time.minutes().count());
+    put(19, time.seconds().count());
+    put(23, time.subseconds().count());
+    return text;
 }
 
-std::string log_text(std::string_view text, std::size_t limit, std::string_view also) {
+void append_log_text(std::string& out, std::string_view text, std::size_t limit, std::string_view also) {
     const auto shown = cut(text, limit);
-    const bool readable = valid_utf8(shown);
-    std::string out;
-    out.reserve(shown.size());
-    for (std::size_t i = 0; i < shown.size(); ++i) {
+    auto i = plain(shown, also).size();
+    out += shown.substr(0, i);
+    const bool readable = valid_utf8(shown.substr(i));
+    while (i < shown.size()) {
         const char c = shown[i];
         const bool high = static_cast<unsigned char>(c) > 127;
         auto strange = std::max<std::size_t>(control(shown, i), (high && !readable) || c == '\\');
         if (also.find(c) != also.npos) strange = 1;
-        if (strange == 0) out += c;
-        for (; strange > 0; --strange) append_hex(out, "\\x", shown[strange > 1 ? i++ : i]);
+        if (strange == 0) out += c, ++i;
+        for (; strange > 0; --strange) append_hex(out, "\\x", shown[i++]);
+        const auto run = plain(shown.substr(i), also);
+        out += run;
+        i += run.size();
     }
     if (shown.size() < text.size()) out += "[and " + std::to_string(text.size() - shown.size()) + " octets]";
+}
+
+std::string log_text(std::string_view text, std::size_t limit, std::string_view also) {
+    std::string out;
+    append_log_text(out, text, limit, also);
     return out;
 }
 
-std::string json_text(std::string_view text, std::size_t limit) {
+void append_json_text(std::string& out, std::string_view text, std::size_t limit) {
     text = cut(text, limit);
     const bool readable = valid_utf8(text);
-    std::string out = "\"";
-    for (const char c : text) {
+    out += '"';
+    while (!text.empty()) {
+        const auto run = plain(text, "\"");
+        out += run;
+        text.remove_prefix(run.size());
+        if (text.empty()) break;
+        const char c = text.front();
         const auto octet = static_cast<unsigned char>(c);
         if (c == '"' || c == '\\') (out += '\\') += c;
         else if (octet < 32 || octet == 127) append_hex(out, "\\u00", c);
-        else if (octet > 127 && !readable) out += "\\uFFFD";
+        else if (!readable) out += "\\uFFFD";
         else out += c;
+        text.remove_prefix(1);
     }
-    return out += '"';
+    out += '"';
+}
+
+std::string json_text(std::string_view text, std::size_t limit) {
+    std::string out;
+    append_json_text(out, text, limit);
+    return out;
 }
 
 }  // namespace Net::SMTP

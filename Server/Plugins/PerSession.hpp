@@ -1,6 +1,7 @@
 // PerSession -- what a plugin or listener remembers of each session.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -51,9 +52,10 @@ private:
         std::uint64_t store = 0;
         Pointer entry{};
     };
-    static Recent& recent() {
-        static thread_local Recent one;
-        return one;
+    // A few of them, for a session may be remembered by several stores.
+    Recent& recent() const {
+        static thread_local std::array<Recent, 4> some;
+        return some[number_ % some.size()];
     }
     static std::uint64_t next_number() {
         static std::atomic<std::uint64_t> last{0};

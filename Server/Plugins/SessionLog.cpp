@@ -1,5 +1,6 @@
 #include "SessionLog.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <utility>
@@ -16,18 +17,19 @@ constexpr std::size_t longest = 322;  // octets of a value; a path has no more
 class Line {
 public:
     Line(SessionLog::Format format, std::string_view event) : json_(format == SessionLog::Format::json) {
+        text_.reserve(400);  // most have less
         add("time", log_time(std::chrono::system_clock::now()));
         add("event", event);
     }
     void add(std::string_view key, std::string_view value) {
         begin(key);
-        if (json_) {
-            text_ += json_text(value, longest);
-            return;
-        }
-        const bool quoted = value.empty() || value.size() > longest || value.find_first_of(" \"=") != value.npos;
-        if (quoted) (text_ += '"').append(log_text(value, longest, "\"")).append("\"");
-        else text_ += log_text(value, longest);
+        if (json_) return append_json_text(text_, value, longest);
+        const auto splits = [](char c) { return c == ' ' || c == '"' || c == '='; };
+        const bool quoted = value.empty() || value.size() > longest || std::ranges::any_of(value, splits);
+        if (!quoted) return append_log_text(text_, value, longest);
+        text_ += '"';
+        append_log_text(text_, value, longest, "\"");
+        text_ += '"';
     }
     void add(std::string_view key, std::integral auto value) {
         begin(key);

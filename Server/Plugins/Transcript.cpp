@@ -84,6 +84,7 @@ struct Transcript::State {
 void Transcript::State::say(std::string_view id, std::string_view who, std::string_view what) const noexcept {
     try {
         auto line = now();
+        line.reserve(line.size() + id.size() + who.size() + what.size() + 3);
         line.append(" ").append(id).append(" ").append(who).append(" ").append(what);
         write(line);
     } catch (...) {
