@@ -1,0 +1,187 @@
+#include "QueueDelivery.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <random>
+#include <system_error>
+#include <thread>
+
+#include "../Server/Content.hpp"
+#include "../Server/Shared.hpp"
+#include "Plan.hpp"
+
+namespace Net::SMTP {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+double random_part() {
+    thread_local std::minstd_rand numbers{std::random_device{}()};
+    return std::uniform_real_distribution<double>(0, 1)(numbers);
+}
+
+// Whether nobody there could be talked to: no address, no connection, no answer (RFC 3463: X.4.Z).
+bool unreachable(const Relay::Result& result) {
+    return result.reply.temporary() && result.reply.status.starts_with("4.4.");
+}
+
+QueueTry said_of_place(const std::vector<Relay::Result>& results) {
+    if (std::ranges::any_of(results, &Relay::Result::delivered)) return QueueTry::sent;
+    return std::ranges::all_of(results, unreachable) ? QueueTry::failed : QueueTry::answered;
+}
+
+}  // namespace
+
+// What a try comes to.
+struct QueueDelivery::Account {
+    enum class Fate { sent, deferred, failed, expired };
+    std::vector<QueueVerdict> verdicts;    // one for each recipient of the task, in their order
+    std::vector<Fate> fates;               // the same
+    std::vector<DeliveryStatus> statuses;  // what the sender may want to hear
+    std::vector<QueuedMail> notices;       // one at most
+    std::vector<Recipient> about;          // who the notice, or the lack of one, is about
+    QueueTime now;
+};
+
+QueueDelivery::QueueDelivery(Settings settings, std::shared_ptr<Shared> drain)
+    : settings_(std::move(settings)), drain_(std::move(drain)) {}
+
+bool QueueDelivery::drained() const { return Shared::wait(drain_, Deadline::max()).over(); }
+
+QueueTry QueueDelivery::run(const QueueJob& job) {
+    Message text;
+    const auto results = relay(job, text);
+    auto account = judge(job, results);
+    notify(job, text, account);
+    if (record(job, account)) tell(job, account);
+    return said_of_place(results);
+}
+
+// What goes wrong on our side is told the program, and tried again like anything else.
+std::vector<Relay::Result> QueueDelivery::relay(const QueueJob& job, Message& text) {
+    std::vector<Recipient> to;
+    for (const auto& t : job.task.to) to.push_back(t.recipient);
+    try {
+        text = settings_.store.text(job.task);
+        if (const auto content = text.content()) content->shared = drain_;
+        auto how = *job.way.how;
+        how.head = job.task.head;
+        return Relay(job.task.from, to, text, how).results();
+    } catch (const std::exception& e) {
+        drain_->trouble(nullptr, job.task.id + ": " + e.what());
+    }
+    std::vector<Relay::Result> none;
+    for (auto& r : to) none.push_back({std::move(r), {451, "4.3.0", "Local error in processing"}, ""});
+    return none;
+}
+
+QueueDelivery::Account QueueDelivery::judge(const QueueJob& job, const std::vector<Relay::Result>& results) const {
+    using Fate = Account::Fate;
+    const auto& schedule = settings_.schedule;
+    const auto& task = job.task;
+    Account out;
+    out.now = queue_now();
+    for (std::size_t i = 0; i < task.to.size(); ++i) {
+        const auto& to = task.to[i];
+        const auto& result = results[i];
+        const auto attempts = to.attempts + 1;
+        const auto reply = passed_on(result.reply);
+        QueueVerdict verdict{to.number, true, to.warned, {}, reply, result.host, true};
+        DeliveryStatus status{to.recipient, DeliveryAction::failed, reply, result.host, out.now, std::nullopt};
+        auto fate = Fate::failed;
+        if (reply.positive()) {
+            fate = Fate::sent;
+            status.action = job.way.last ? DeliveryAction::delivered : DeliveryAction::relayed;
+            if (!result.notifies) out.statuses.push_back(status);
+        } else if (reply.permanent() || schedule.expired(task.arrived, out.now, attempts)) {
+            fate = reply.permanent() ? Fate::failed : Fate::expired;
+            out.statuses.push_back(status);
+        } else {
+            fate = Fate::deferred;
+            verdict.done = false;
+            verdict.due = out.now + schedule.after(attempts, random_part());
+            if (schedule.warn > 0s && !to.warned && out.now - task.arrived >= schedule.warn) {
+                verdict.warned = true;
+                status.action = DeliveryAction::delayed;
+                status.retry_until = task.arrived + schedule.life;
+                out.statuses.push_back(status);
+            }
+        }
+        out.verdicts.push_back(std::move(verdict));
+        out.fates.push_back(fate);
+    }
+    return out;
+}
+
+void QueueDelivery::notify(const QueueJob& job, const Message& text, Account& account) {
+    const auto& from = job.task.from;
+    std::erase_if(account.statuses, [&](const DeliveryStatus& s) {
+        const bool wanted = settings_.notices && wants_notice(from, s.recipient, s.action);
+        if (wanted || s.action == DeliveryAction::failed) account.about.push_back(s.recipient);
+        return !wanted;
+    });
+    if (account.statuses.empty()) return;
+    try {
+        auto notice = delivery_notice(settings_.us, job.task, text, account.statuses, account.now);
+        if (notice) account.notices.push_back(std::move(*notice));
+    } catch (const std::system_error&) {  // the text can't be read: what became of it is told all the same
+        auto notice = delivery_notice(settings_.us, job.task, Message(), account.statuses, account.now);
+        if (notice) account.notices.push_back(std::move(*notice));
+    }
+}
+
+// What was delivered must not be delivered again: nobody else gets the task before it is recorded, so we don't give up.
+bool QueueDelivery::record(const QueueJob& job, const Account& account) {
+    for (auto pause = 10ms;; pause = std::min<std::chrono::milliseconds>(2 * pause, 1s)) {
+        try {
+            return settings_.store.record(job.task, account.verdicts, account.notices);
+        } catch (const std::exception& e) {
+            drain_->trouble(nullptr, job.task.id + ": " + e.what());
+            if (drained()) return false;
+        }
+        std::this_thread::sleep_for(pause);
+    }
+}
+
+void QueueDelivery::tell(const QueueJob& job, const Account& account) {
+    using Fate = Account::Fate;
+    const auto& task = job.task;
+    auto& queue = settings_.queue;
+    auto& voice = settings_.voice;
+    for (const auto& notice : account.notices)
+        for (const auto& to : notice.to) settings_.waiting(lower_case(to.domain), notice.due);
+    std::optional<QueueTime> again;
+    for (std::size_t i = 0; i < task.to.size(); ++i) {
+        const auto& to = task.to[i];
+        const auto& v = account.verdicts[i];
+        const auto attempt = to.attempts + 1;
+        switch (account.fates[i]) {
+            case Fate::sent: {
+                Event::Sent event(queue, task.id, task.from, to.recipient, v.reply, v.host, attempt);
+                voice.tell(event);
+                break;
+            }
+            case Fate::deferred: {
+                again = std::min(again.value_or(v.due), v.due);
+                Event::Deferred event(queue, task.id, task.from, to.recipient, v.reply, v.host, attempt, v.due);
+                voice.tell(event);
+                break;
+            }
+            case Fate::failed:
+            case Fate::expired: {
+                const bool expired = account.fates[i] == Fate::expired;
+                Event::Failed event(queue, task.id, task.from, to.recipient, v.reply, v.host, attempt, expired);
+                voice.tell(event);
+                break;
+            }
+        }
+    }
+    if (again) settings_.waiting(lower_case(task.to.front().recipient.domain), *again);
+    if (account.about.empty()) return;
+    const auto notice = account.notices.empty() ? std::string() : account.notices.front().id;
+    Event::Bounced event(queue, task.id, task.from, notice, account.about);
+    voice.tell(event);
+}
+
+}  // namespace Net::SMTP
