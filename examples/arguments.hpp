@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <charconv>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -14,6 +13,8 @@
 
 #include <Net/SMTP/Server.hpp>
 
+#include "number.hpp"
+
 // A row of the table.
 struct Option {
     std::string name;                                   // "--listen"
@@ -23,14 +24,6 @@ struct Option {
     std::string otherwise{};                            // its value where it is not given
     void (*check)(const std::string& value) = nullptr;  // throws what is wrong with a value
 };
-
-inline std::uint64_t to_number(const std::string& text) {
-    std::uint64_t n = 0;
-    const auto end = text.data() + text.size();
-    const auto read = std::from_chars(text.data(), end, n);
-    if (read.ec != std::errc() || read.ptr != end) throw std::invalid_argument("not a number");
-    return n;
-}
 
 // Checks for the table.
 inline void is_number(const std::string& text) { to_number(text); }

@@ -47,10 +47,10 @@ inline std::string quoted(std::string_view text) {
 class Object {
 public:
     Object& add(std::string_view name, const std::string& json) {
-        text_ += (text_.size() > 1 ? "," : "") + quoted(name) + ':' + json;
+        text_ += (text_.size() > 1 ? "," : "") + ::quoted(name) + ':' + json;
         return *this;
     }
-    Object& text(std::string_view name, std::string_view value) { return add(name, quoted(value)); }
+    Object& text(std::string_view name, std::string_view value) { return add(name, ::quoted(value)); }
     Object& number(std::string_view name, std::uint64_t value) { return add(name, std::to_string(value)); }
     Object& flag(std::string_view name, bool value) { return add(name, value ? "true" : "false"); }
     std::string str() const { return text_ + '}'; }
@@ -67,7 +67,8 @@ std::string array(const Range& range, Json json) {
 }
 
 inline std::string raw_parameters(const std::vector<Net::SMTP::Parameter>& parameters) {
-    return array(parameters, [](const auto& p) { return quoted(p.has_value ? p.keyword + '=' + p.value : p.keyword); });
+    return array(parameters,
+                 [](const auto& p) { return ::quoted(p.has_value ? p.keyword + '=' + p.value : p.keyword); });
 }
 
 // README lists the members. `extra` are appended.
@@ -97,7 +98,7 @@ inline std::string envelope(const Net::SMTP::Server::Client& client, const Objec
     Object all;
     all.text("id", message.id())
         .text("from", from.str())
-        .add("to", array(client.TO, [](const Recipient& r) { return quoted(r.str()); }))
+        .add("to", array(client.TO, [](const Recipient& r) { return ::quoted(r.str()); }))
         .text("helo", client.helo())
         .text("peer", client.peer().str())
         .text("local", client.local().str())

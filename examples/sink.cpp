@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <Net/SMTP/Server.hpp>
+#include <Net/SMTP/Server/Plugins/Transcript.hpp>
 
 #include "arguments.hpp"
 #include "envelope.hpp"
@@ -24,15 +25,19 @@ void is_mode(const std::string& text) {
 int main(int argc, char** argv) try {
     const Arguments given(
         argc, argv, "Takes every mail from everybody: to nowhere, or durably to files.",
-        SecurityFiles::options({listening,
-                                {"--dir", "DIR", "keeps each mail there, as ID.eml, and its envelope as ID.json"},
-                                own_name,
-                                max_size,
-                                {"--limit", "N", "sessions at once; 0: any number", "", "0", is_number},
-                                {"--mode", "MODE", "of a session: thread or process", "", "thread", is_mode},
-                                {"--keep", "", "keeps each mail in memory while it comes, though it goes to nowhere"},
-                                {"--lmtp", "", "speaks LMTP"},
-                                {"--require-auth", "", "takes no mail before AUTH", "--auth-file"}}));
+        SecurityFiles::options(
+            {listening,
+             {"--dir", "DIR", "keeps each mail there, as ID.eml, and its envelope as ID.json"},
+             own_name,
+             max_size,
+             {"--limit", "N", "sessions at once; 0: any number", "", "0", is_number},
+             {"--mode", "MODE", "of a session: thread or process", "", "thread", is_mode},
+             {"--time-out", "SECONDS", "for a command or a handshake; texts come at 128 octets a second or faster", "",
+              "", is_number},
+             {"--keep", "", "keeps each mail in memory while it comes, though it goes to nowhere"},
+             {"--lmtp", "", "speaks LMTP"},
+             {"--require-auth", "", "takes no mail before AUTH", "--auth-file"},
+             {"--transcript", "", "shows what is said, on standard error"}}));
     SecurityFiles security(given);
     rlimit files{};
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
@@ -44,6 +49,9 @@ int main(int argc, char** argv) try {
     if (given.has("--lmtp")) options.protocol = Protocol::lmtp;
     options.offer.smtputf8 = options.offer.dsn = options.offer.binary_mime = true;
     if (!dir.empty()) options.spool_dir = dir;
+    if (given.has("--time-out"))
+        options.command_timeout = options.handshake_timeout = options.data_grace =
+            std::chrono::seconds(given.number("--time-out"));
     security.apply(options, given);
     options.require_auth = given.has("--require-auth");
 
@@ -51,6 +59,7 @@ int main(int argc, char** argv) try {
     if (dir.empty() && !given.has("--keep"))
         server.on<Event::Data>([nowhere = std::make_shared<Discard>()](Event::Data& e) { e.client.into(nowhere); });
     server.on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
+    if (given.has("--transcript")) Transcript(stderr).listen(server.pipeline());
     ready(server);
 
     const auto mode = given("--mode") == "process" ? Server::Mode::process : Server::Mode::thread;

@@ -1,0 +1,107 @@
+// local_mail -- mailboxes of our own domains: a maildir for each recipient, by a pattern of paths.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <Net/SMTP/Relay/Maildir.hpp>
+#include <Net/SMTP/Server.hpp>
+
+// {domain} and {local} in the pattern are the recipient's, in small letters; of "anna+news" {local} is "anna". Both are
+// a stranger's words: who would become more than one name of a folder, or a hidden one, has no mailbox.
+class LocalMail : public Net::SMTP::Target {
+public:
+    // With `any` every recipient has a mailbox, which is made when mail comes; else those whose folder is there.
+    // `hostname` is the domain of <postmaster>. std::invalid_argument for a path that is not absolute.
+    LocalMail(std::string pattern, bool any, std::string hostname)
+        : pattern_(std::move(pattern)), any_(any), hostname_(std::move(hostname)) {
+        Net::SMTP::Maildir{pattern_};
+    }
+
+    bool has(const Net::SMTP::Address& to) const {
+        const auto path = path_of(to);
+        return path && (any_ || is_folder(*path));
+    }
+
+    std::vector<Net::SMTP::Reply> deliver(const Net::SMTP::Sender& from, std::span<const Net::SMTP::Recipient> to,
+                                          const Net::SMTP::Message& message, const std::string& head,
+                                          const Net::SMTP::Wait& wait) override {
+        std::vector<Net::SMTP::Reply> replies;
+        for (const auto& recipient : to) {
+            if (!has(recipient)) {
+                replies.push_back(nobody());
+                continue;
+            }
+            const auto path = *path_of(recipient);
+            if (any_) make_folders_above(path);
+            replies.push_back(maildir(path)->deliver(from, {&recipient, 1}, message, head, wait).front());
+        }
+        return replies;
+    }
+    std::string name() const override { return "maildir:" + pattern_; }
+
+    static Net::SMTP::Reply nobody() { return {550, "5.1.1", "No such mailbox here"}; }
+
+private:
+    std::optional<std::string> path_of(const Net::SMTP::Address& to) const {
+        auto local = Net::SMTP::lower_case(to.local.empty() ? "postmaster" : to.unquoted());
+        if (const auto plus = local.find('+', 1); plus != local.npos) local.erase(plus);
+        const auto domain = Net::SMTP::lower_case(to.domain.empty() ? hostname_ : to.domain);
+        auto path = pattern_;
+        if (!put(path, "{domain}", domain) || !put(path, "{local}", local)) return std::nullopt;
+        return path;
+    }
+    // False: the value must not become a part of a path. The domain comes first: it holds no braces.
+    static bool put(std::string& path, const std::string& mark, const std::string& value) {
+        const auto at = path.find(mark);
+        if (at == path.npos) return true;
+        if (value.empty() || value.front() == '.' || value.size() > 255) return false;
+        for (const char c : value)
+            if (c == '/' || c == '{' || c == '}' || static_cast<unsigned char>(c) < 32 || c == 127) return false;
+        path.replace(at, mark.size(), value);
+        return true;
+    }
+    static bool is_folder(const std::string& path) {
+        struct stat status {};
+        return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+    }
+    // Durably, as the maildir itself is.
+    static void make_folders_above(const std::string& path) {
+        const auto above = path.substr(0, path.rfind('/'));
+        if (above.empty() || is_folder(above)) return;
+        make_folders_above(above);
+        const auto fail = [&] { throw std::system_error(errno, std::generic_category(), above); };
+        if (mkdir(above.c_str(), 0700) != 0 && errno != EEXIST) fail();
+        const auto parent = above.substr(0, above.rfind('/') + 1);
+        const int fd = open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) fail();
+        const int synced = fsync(fd);
+        close(fd);
+        if (synced != 0) fail();
+    }
+    // The same one for the same path, as long as there are not too many.
+    std::shared_ptr<Net::SMTP::Maildir> maildir(const std::string& path) {
+        const std::lock_guard lock(mutex_);
+        if (maildirs_.size() >= 10'000) maildirs_.clear();
+        auto& found = maildirs_[path];
+        if (!found) found = std::make_shared<Net::SMTP::Maildir>(path);
+        return found;
+    }
+
+    const std::string pattern_;
+    const bool any_;
+    const std::string hostname_;
+    std::mutex mutex_;
+    std::map<std::string, std::shared_ptr<Net::SMTP::Maildir>> maildirs_;
+};

@@ -1,0 +1,152 @@
+// log -- the daemon's log: one line for each session, mail, event of the queue and trouble, as key=value.
+#pragma once
+
+#include <Poco/AutoPtr.h>
+#include <Poco/Channel.h>
+#include <Poco/FileChannel.h>
+#include <Poco/Message.h>
+#include <Poco/NullChannel.h>
+#include <Poco/SyslogChannel.h>
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <string>
+#include <string_view>
+
+#include <Net/SMTP/Relay/Queue.hpp>
+#include <Net/SMTP/Server.hpp>
+
+#include "settings.hpp"
+
+// What anybody may have said, as a value: without controls, in quotes where it needs them, and no longer than 320
+// octets.
+inline std::string log_value(std::string_view text) {
+    constexpr std::size_t most = 320;
+    std::string out;
+    bool plain = !text.empty();
+    for (const char c : text.substr(0, most)) {
+        const auto octet = static_cast<unsigned char>(c);
+        if (octet > 32 && octet < 127 && c != '"' && c != '\\' && c != '=') {
+            out += c;
+            continue;
+        }
+        plain = false;
+        char hex[5];
+        std::snprintf(hex, sizeof hex, "\\x%02X", octet);
+        out += c == ' ' || c == '=' ? std::string(1, c) : std::string(hex);
+    }
+    if (text.size() > most) out += "...";
+    return plain ? out : '"' + out + '"';
+}
+
+// A line is one write: Poco's own takes several, each of them a system call.
+class StderrChannel : public Poco::Channel {
+public:
+    void log(const Poco::Message& message) override {
+        const auto line = message.getText() + '\n';
+        for (std::size_t done = 0; done < line.size();) {
+            const auto n = write(2, line.data() + done, line.size() - done);
+            if (n < 0 && errno != EINTR) return;
+            done += n < 0 ? 0 : static_cast<std::size_t>(n);
+        }
+    }
+};
+
+// Any thread may write.
+class Log {
+public:
+    // Poco::Exception, std::runtime_error when the file can't be written.
+    explicit Log(const Settings& given) : name_(given.text("name").empty() ? "smtpd" : given.text("name")) {
+        const auto where = given.text("log");
+        if (where == "stderr") {
+            channel_ = new StderrChannel;
+        } else if (where == "syslog") {
+            channel_ =
+                new Poco::SyslogChannel(name_, Poco::SyslogChannel::SYSLOG_PID, Poco::SyslogChannel::SYSLOG_MAIL);
+        } else if (where == "none") {
+            channel_ = new Poco::NullChannel;
+        } else {
+            file_ = Settings::absolute(where);
+            channel_ = new Poco::FileChannel(file_);
+        }
+        channel_->open();
+    }
+
+    void line(std::string_view text,
+              Poco::Message::Priority priority = Poco::Message::PRIO_INFORMATION) const noexcept {
+        try {
+            channel_->log(Poco::Message(name_, std::string(text), priority));
+        } catch (...) {
+            // a log that can't be written must not stop the mail
+        }
+    }
+    // "time=... event=NAME" and what follows.
+    void event(const std::string& name, const std::string& rest) const noexcept {
+        line("time=" + now() + " event=" + name + ' ' + rest);
+    }
+    void trouble(const std::string& what) const noexcept {
+        line("time=" + now() + " event=trouble what=" + log_value(what), Poco::Message::PRIO_WARNING);
+    }
+    // A file that was moved away is begun anew.
+    void reopen() noexcept {
+        try {
+            channel_->close();
+            channel_->open();
+        } catch (...) {
+            // it is tried again with the next line
+        }
+    }
+    // Whoever we become must be able to do that.
+    void give_to(uid_t user, gid_t group) const {
+        if (!file_.empty() && chown(file_.c_str(), user, group) != 0) trouble("log: " + std::string(strerror(errno)));
+    }
+
+    // What becomes of mail in the queue; the log must live as long as it.
+    void listen(Net::SMTP::Queue& queue) const {
+        using Net::SMTP::Event;
+        queue.on<Event::Queued>([this](Event::Queued& e) {
+            event("queued", mail(e) + " to=" + std::to_string(e.to.size()) +
+                                " size=" + std::to_string(e.message.size()) + " message=" + log_value(e.message.id()));
+        });
+        queue.on<Event::Sent>([this](Event::Sent& e) { event("sent", delivery(e)); });
+        queue.on<Event::Deferred>([this](Event::Deferred& e) {
+            const auto wait = std::chrono::duration_cast<std::chrono::seconds>(e.next - Net::SMTP::queue_now());
+            event("deferred", delivery(e) + " next=" + std::to_string(std::max<std::int64_t>(wait.count(), 0)));
+        });
+        queue.on<Event::Failed>(
+            [this](Event::Failed& e) { event("failed", delivery(e) + " expired=" + (e.expired ? "true" : "false")); });
+        queue.on<Event::Bounced>([this](Event::Bounced& e) {
+            event("bounced", mail(e) + " by=" + log_value(e.bounce) + " about=" + std::to_string(e.about.size()));
+        });
+    }
+
+private:
+    static std::string now() {
+        const auto time = std::chrono::system_clock::now();
+        const auto seconds = std::chrono::system_clock::to_time_t(time);
+        const auto rest = std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count() % 1000;
+        std::tm utc{};
+        gmtime_r(&seconds, &utc);
+        char text[40];
+        const auto size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+        std::snprintf(text + size, sizeof text - size, ".%03dZ", static_cast<int>(rest));
+        return text;
+    }
+    static std::string mail(const Net::SMTP::Event::OfQueue& e) {
+        return "id=" + log_value(e.id) + " from=" + log_value('<' + e.from.str() + '>');
+    }
+    static std::string delivery(const Net::SMTP::Event::OfDelivery& e) {
+        return mail(e) + " to=" + log_value('<' + e.recipient.str() + '>') + " host=" + log_value(e.host) +
+               " attempt=" + std::to_string(e.attempt) + " code=" + std::to_string(e.reply.code) +
+               " status=" + log_value(e.reply.status) + " text=" + log_value(e.reply.text);
+    }
+
+    const std::string name_;
+    std::string file_{};
+    mutable Poco::AutoPtr<Poco::Channel> channel_;
+};
