@@ -11,6 +11,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import record
 from maildir import Maildirs
 from parts import PEERS, Failed, Skipped, check, free_port, wait_for
 
@@ -38,6 +39,7 @@ class Cell(Maildirs):
     def __init__(self, box):
         if os.geteuid() != 0:
             raise Skipped(f"{self.name} must be started by root")
+        record.met(self.name)
         self.peer, self.hostname = PEERS / self.name, f"{self.name}.example.org"
         self.greeting = self.hostname.encode()  # or whatever else it is known by when it answers
         if not (self.peer / ".complete").exists():
@@ -90,7 +92,7 @@ class Cell(Maildirs):
         links = {"usr/bin/sh": "/system/bin/sh"}
         for path in (*Path("/usr").iterdir(), *Path("/usr/lib").iterdir()):
             if path.name not in ("bin", "sbin", "lib", "libexec"):
-                links[f".{path}"] = f"/system{path}"
+                links[str(path)[1:]] = f"/system{path}"
         for pattern in ("bin/*", "sbin/*", "libexec/*", "lib/*"):
             for path in (self.peer / "usr").glob(pattern):
                 if not path.name.endswith("-linux-gnu"):

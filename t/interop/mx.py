@@ -435,6 +435,16 @@ def opensmtpd_utf8(box):
     equal((reply[0] // 100, reply[1].split()[0]), (5, "5.6.7"), "reply")
 
 
+@case("OpenSMTPD behind the relay by MX: of those who say SMTPUTF8 for every mail, it gets the ASCII ones")
+def opensmtpd_ascii(box):
+    program = OpenSMTPD(box)
+    relay, mail = World(box).relay(port=program.port), letter(TORTURE)
+    equal(heard(relay, BERT, CARL, mail=mail, options=["SMTPUTF8", "BODY=8BITMIME"])[0], 250, "reply")
+    has_stored(program, [BERT, CARL], mail)
+    equal(status(heard(relay, BERT, mail=letter(subject="Grüße"), options=["SMTPUTF8", "BODY=8BITMIME"])), "550 5.6.7", "reply")
+    equal(program.mails(), [], "mails")
+
+
 def by_lmtp(box, front, way):
     """(front, Dovecot): a relaying example, and Dovecot behind it by LMTP, on its port or on its Unix socket."""
     dovecot = Dovecot(box)

@@ -18,10 +18,11 @@ import time
 import uuid
 from pathlib import Path
 
-TREE = Path(__file__).resolve().parents[2]
-EXAMPLES = TREE / os.environ.get("EXAMPLES", "build/examples")
+import record
+from record import EXAMPLES, TREE
+
 PEERS = TREE / "build/peers"
-PATIENCE = 30  # seconds; the bound of every single wait
+PATIENCE = 30 if record.PLAIN else 75  # seconds; the bound of every single wait; what is sanitized is slow
 SANITIZER = re.compile(r"Sanitizer|runtime error:")
 
 
@@ -36,10 +37,11 @@ class Skipped(Exception):
 CASES = []
 
 
-def case(sentence):
-    """Registers a case under the sentence that it proves."""
+def case(sentence, where=True):
+    """Registers a case under the sentence that it proves. `where` false leaves it out of this run."""
     def add(function):
-        CASES.append((sentence, function))
+        if where:
+            CASES.append((sentence, function))
         return function
     return add
 
@@ -303,6 +305,7 @@ def parameter(parsed, name):
 def peer(name, path):
     """A program of build/peers as (argument list, environment to run it in)."""
     root = PEERS / name
+    record.met(name)
     if not (root / path).exists():
         raise Skipped(f"{name} is not under build/peers (see t/interop/peers)")
     libraries = sorted({str(library.parent) for library in root.rglob("*.so*")})
@@ -315,6 +318,7 @@ def peer(name, path):
 
 def system(name):
     """A program that every system has, or the case is skipped."""
+    record.met(name)
     found = shutil.which(name, path="/usr/bin:/bin")
     if not found:
         raise Skipped(f"{name} is not on this system")
@@ -331,10 +335,11 @@ def client(program, *arguments, stdin=b"", status=0):
     return said
 
 
-def attempt(sentence, function):
-    """Runs one case and says how it went: "ok", "SKIPPED" or "FAILED"."""
+def attempt(sentence, function, longest):
+    """Runs one case, for so many seconds at most, and says how it went: "ok", "SKIPPED" or "FAILED"."""
     began, box, outcome, notes = time.monotonic(), Box(), "ok", []
-    signal.alarm(4 * PATIENCE)
+    record.begin()
+    signal.alarm(longest)
     try:
         function(box)
         box.stop()
@@ -351,12 +356,13 @@ def attempt(sentence, function):
     finally:
         signal.alarm(0)
         box.clear()
+        record.end(sentence, outcome)
     said = [f"{outcome:7} {sentence} ({time.monotonic() - began:.1f} s)", *(f"        {note}" for note in notes)]
     os.write(1, ("\n".join(said) + "\n").encode())
     return outcome
 
 
-def worker(cases, turns, outcomes):
+def worker(cases, turns, outcomes, longest):
     """A process that takes one case after the other until there is none, and ends."""
     def out_of_time(*_):
         raise Failed("the case took too long")
@@ -365,16 +371,20 @@ def worker(cases, turns, outcomes):
     status = 1
     try:
         while turn := os.read(turns, 2):
-            os.write(outcomes, attempt(*cases[int.from_bytes(turn, "big")])[:1].encode())
+            os.write(outcomes, attempt(*cases[int.from_bytes(turn, "big")], longest)[:1].encode())
         status = 0
     finally:
         sys.stdout.flush()
         os._exit(status)
 
 
-def run(words, jobs=2):
-    """Runs the cases whose sentence holds every word, `jobs` at a time. Returns the exit status."""
+def run(words, last=None, jobs=2, name="interop", longest=4 * PATIENCE):
+    """Runs the cases whose sentence holds every word, `jobs` at a time, each for `longest` seconds at most, and behind them all the
+    one that is `last`, a pair of sentence and function. They are counted as suite `name`. Returns the exit status."""
     cases = [case for case in CASES if all(word in case[0] for word in words)]
+    record.FILE = record.FILE.with_name("interop.some.jsonl" if words else record.FILE.name)
+    record.FILE.parent.mkdir(parents=True, exist_ok=True)
+    record.FILE.write_bytes(b"")
     turns, waiting = os.pipe()
     outcomes, said = os.pipe()
     os.write(waiting, b"".join(i.to_bytes(2, "big") for i in range(len(cases))))
@@ -384,7 +394,7 @@ def run(words, jobs=2):
     for _ in range(jobs):
         child = os.fork()
         if child == 0:
-            worker(cases, turns, said)
+            worker(cases, turns, said, longest)
         children.append(child)
     os.close(said)
 
@@ -402,10 +412,13 @@ def run(words, jobs=2):
     for child in children:
         os.waitpid(child, 0)
 
+    if last:
+        cases.append(last)
+        seen += attempt(*last, longest)[:1].encode()
     passed, skipped = seen.count(b"o"), seen.count(b"S")
     failed = len(cases) - passed - skipped  # with what died
     if os.environ.get("CI") == "true" and skipped:
         print("with CI=true what was skipped has failed")
         failed, skipped = failed + skipped, 0
-    print(f"interop: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
     return 1 if failed or not passed + skipped else 0

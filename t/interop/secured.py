@@ -58,15 +58,16 @@ class Authority:
 
 
 class Secured(Sink):
-    """A sink with STARTTLS on `port` and TLS from the start on `tls_port`, and the authority behind its certificates."""
+    """A sink with STARTTLS on `port` and TLS from the start on `tls_port`, and the authority behind its certificates. Without
+    `keep` it takes mail to nowhere."""
 
-    def __init__(self, box, *arguments, pairs=None, authority=None):
+    def __init__(self, box, *arguments, pairs=None, authority=None, keep=True):
         self.authority = authority or Authority(box)
         self.pairs = pairs or [self.authority.issue()]
         self.dir, self.box = box.new("mails"), box
         self.dir.mkdir()
         Server.__init__(self, box, [EXAMPLES / "sink"], "--listen", "127.0.0.1:0", "--tls-port", "127.0.0.1:0",
-                        "--dir", self.dir, *(option for pair in self.pairs for option in pair.options()), *arguments)
+                        *(("--dir", self.dir) if keep else ()), *(option for pair in self.pairs for option in pair.options()), *arguments)
         box.keep(self)
         self.tls_port = wait_for("both addresses are told", lambda: ports(self.said())[1:])[0]
 

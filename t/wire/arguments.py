@@ -21,7 +21,7 @@ def run(program, *arguments):
 
 
 for program in PROGRAMS:
-    if program == "testing":  # it has no arguments
+    if program in ("testing", "smtpd", "smtpq"):  # one has no arguments, two read them otherwise
         continue
 
     def helped(program=program):
@@ -42,6 +42,23 @@ for program in PROGRAMS:
         for match in found:
             wanted(run(program, match[1], *["127.0.0.1:9"] * bool(match[2]), "--help")[0], 0, f"status of {match[1]} and --help")
     case(f"{program} --help names every option, with its value and what it is for", helped)
+
+
+@case("smtpd --help and smtpq --help say what each is for, and tell of each option or command")
+def of_the_queue():
+    for program, entry, least in ("smtpd", r"  [a-z_]+ = \S.*\n      \S.*", 40), ("smtpq", r"  [a-z]+[A-Za-z, |]*  +[a-z].*", 7):
+        status, out, err = run(program, "--help")
+        wanted((status, err), (0, ""), f"{program}: status and standard error")
+        wanted(run(program, "-h"), (0, out, ""), f"{program} -h")
+        if not re.match(rf"[A-Z].{{20,}}\.\n\nusage: {program} \[--config FILE", out):
+            raise Failed(f"no sentence of what it is for, or no usage: {out[:200]!r}")
+        wanted([line for line in out.splitlines() if len(line) > 100], [], "lines over 100 columns")
+        body = out.partition("\n\nusage: ")[2].split("\n\n")
+        entries = [line for part in body for line in re.findall(rf"^{entry}$", part, re.MULTILINE)]
+        rows = [line for line in out.splitlines() if re.match(r"  \S", line)]
+        wanted(len(entries), len(rows), f"{program}: entries with a text")
+        if len(entries) < least:
+            raise Failed(f"{program} tells of {len(entries)}")
 
 
 def refused(program, arguments, *reasons):
