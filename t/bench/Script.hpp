@@ -67,7 +67,8 @@ inline std::string as_data(std::string_view text) {
     return wire + ".\r\n";
 }
 
-inline Script script(Mode mode, std::string_view text) {
+// What is played in a mode, with mails of that text; `hello` is the verb of the greeting.
+inline Script script(Mode mode, std::string_view text, const std::string& hello = "EHLO") {
     const std::string mail = "MAIL FROM:<sender@example.com>\r\n";
     const std::string rcpt = "RCPT TO:<recipient@example.org>\r\n";
     const std::string data = "DATA\r\n";
@@ -75,7 +76,7 @@ inline Script script(Mode mode, std::string_view text) {
     const Expected ok{250}, go_ahead{354}, taken{250, true};
 
     Script result;
-    result.opening = {{"", {{220}}}, {"EHLO load.example.com\r\n", {ok}}};
+    result.opening = {{"", {{220}}}, {hello + " load.example.com\r\n", {ok}}};
     result.quit = result.closing = {quit};
     result.needs_chunking = mode == Mode::bdat;
 

@@ -45,8 +45,10 @@ constexpr const char* help =
   --seconds S       begin no message after this time (60)
   --threads N       of this program (1)
   --idle N          connections that said EHLO and wait while the others work (0)
-  --pid PID         of the server: its CPU and memory are reported, with those of its children, and how many
-                    processors were busy with something else ("others": more than 0.1 disturbs)
+  --hello VERB      EHLO, or HELO for a server that knows no better (EHLO)
+  --pid PID         of the server: its CPU and memory are reported, with those of its children and threads, and how
+                    many processors were busy with something else ("others": more than 0.1 disturbs); given again:
+                    of another that works for it, as a database does
   --arrivals FILE   which the server's next hop counts in (see Arrivals.hpp): the run goes on until every mail has
                     come there, for two minutes at most, and that is what "arrived_per_s" and the CPU are of
 
@@ -56,8 +58,9 @@ HOST must be a loopback address. One JSON object on standard output. Exit status
 
 struct Options {
     Mode mode = Mode::keep;
-    std::string body = "text", server, arrivals;
-    std::uint64_t size = 4096, connections = 10, messages = 0, total = 0, threads = 1, idle = 0, pid = 0;
+    std::string body = "text", hello = "EHLO", server, arrivals;
+    std::uint64_t size = 4096, connections = 10, messages = 0, total = 0, threads = 1, idle = 0;
+    std::vector<pid_t> pids;
     double seconds = 0;
 };
 
@@ -88,7 +91,6 @@ Options options(int argc, char** argv) {
         {"--total", result.total, 1, 1'000'000'000},
         {"--threads", result.threads, 1, 256},
         {"--idle", result.idle, 0, 100'000},
-        {"--pid", result.pid, 1, 1 << 30},
     };
     for (int i = 1; i < argc; ++i) {
         const std::string_view argument = argv[i];
@@ -111,6 +113,11 @@ Options options(int argc, char** argv) {
             if (value != "text" && value != "dots" && value != "short")
                 wrong_usage("no such body: " + std::string(value));
             result.body = value;
+        } else if (argument == "--hello") {
+            if (value != "EHLO" && value != "HELO") wrong_usage("no such greeting: " + std::string(value));
+            result.hello = value;
+        } else if (argument == "--pid") {
+            result.pids.push_back(number(argument, value, 1, 1 << 30));
         } else if (argument == "--arrivals") {
             result.arrivals = value;
         } else if (argument == "--seconds") {
@@ -171,12 +178,19 @@ void raise_descriptor_limit(rlim_t wanted) {
 
 // The server's usage; nothing when there is no --pid. A server that is gone ends the run.
 std::optional<Usage> look(const Options& options) {
-    if (options.pid == 0) return {};
-    const auto found = usage(static_cast<pid_t>(options.pid));
-    if (found) return found;
-    std::fprintf(stderr, "load: WRONG: there is no server process %llu\n",
-                 static_cast<unsigned long long>(options.pid));
-    std::exit(1);
+    if (options.pids.empty()) return {};
+    Usage sum;
+    for (const auto pid : options.pids) {
+        const auto found = usage(pid);
+        if (!found) {
+            std::fprintf(stderr, "load: WRONG: there is no server process %d\n", pid);
+            std::exit(1);
+        }
+        sum.cpu_ns += found->cpu_ns;
+        sum.rss_kb += found->rss_kb;
+        sum.peak_kb += found->peak_kb;
+    }
+    return sum;
 }
 
 // Who has used how much processor time at one moment, and what has come to the next hop by then.
@@ -317,7 +331,7 @@ void print(const Options& options, const Outcome& outcome) {
     field("p99_us", outcome.latencies.quantile(0.99));
     field("p999_us", outcome.latencies.quantile(0.999));
     field("load_cpu_us_per_message", per_message(outcome.load_cpu_ns));
-    if (options.pid > 0) {
+    if (!options.pids.empty()) {
         field("cpu_us_per_message", per_message(outcome.server_cpu_ns));
         field("rss_kb", outcome.rss_kb);
         field("peak_kb", outcome.peak_kb);
@@ -338,7 +352,7 @@ int main(int argc, char** argv) {
     const Options chosen = options(argc, argv);
     const Endpoint server = endpoint(chosen.server);
     raise_descriptor_limit(chosen.connections + chosen.idle + 100);
-    const Script lines = script(chosen.mode, message(chosen.size, chosen.body));
+    const Script lines = script(chosen.mode, message(chosen.size, chosen.body), chosen.hello);
 
     const Outcome outcome = run(chosen, server, lines);
     if (outcome.lacks_chunking && outcome.errors == 0) {

@@ -31,6 +31,7 @@ constexpr const char* help =
   --ca FILE         PEM: whom the server must show itself as, by TLS 1.3 with AES-128-GCM and X25519 before its
                     greeting; without it nothing is encrypted
   --size OCTETS     of the mail that each session sends (0: none, only EHLO and QUIT)
+  --messages N      such mails in each session (1)
   --sessions N      at once (8)
   --seconds S       begin no session after this time (1)
   --resume          each goes on with the ticket of the one before it, where the server has given one
@@ -50,7 +51,7 @@ One JSON object on standard output. Exit status: 0 all replies were as expected,
 struct Options {
     sockaddr_in server{};
     std::string ca;
-    std::uint64_t size = 0, sessions = 8, idle = 0, pid = 0;
+    std::uint64_t size = 0, messages = 1, sessions = 8, idle = 0, pid = 0;
     double seconds = 1;
     bool resume = false;
 };
@@ -87,6 +88,7 @@ Options options(int argc, char** argv) {
         const std::string_view argument = argv[i];
         if (argument == "--ca") result.ca = value(i);
         else if (argument == "--size") number<std::uint64_t>(value(i), result.size, 64, 1 << 30);
+        else if (argument == "--messages") number<std::uint64_t>(value(i), result.messages, 1, 1'000'000);
         else if (argument == "--sessions") number<std::uint64_t>(value(i), result.sessions, 1, 256);
         else if (argument == "--idle") number<std::uint64_t>(value(i), result.idle, 1, 100'000);
         else if (argument == "--pid") number<std::uint64_t>(value(i), result.pid, 1, 1 << 30);
@@ -269,7 +271,7 @@ Tally talk(const Options& options, SSL_CTX* ssl, const std::string& body, Clock:
             Client client(options.server, ssl, options.resume ? ticket.get() : nullptr);
             tally.handshakes.add(since(start));
             greet(client);
-            if (!body.empty()) send_mail(client, body);
+            for (auto mails = body.empty() ? 0 : options.messages; mails > 0; --mails) send_mail(client, body);
             client.leave();
             tally.sessions.add(since(start));
             ++tally.done;
@@ -381,6 +383,7 @@ void print(const Options& options, const Tally& tally, const Sample& before, con
         line << (line.tellp() > 0 ? ", \"" : "{\"") << key << "\": " << value;
     };
     field("size", options.size);
+    field("messages", options.size > 0 ? tally.done * options.messages : 0);
     field("sessions", tally.done);
     field("resumed", tally.resumed);
     field("errors", tally.errors);
@@ -390,6 +393,7 @@ void print(const Options& options, const Tally& tally, const Sample& before, con
         field("handshake_p50_us", tally.handshakes.quantile(0.5));
         field("session_p50_us", tally.sessions.quantile(0.5));
         field("session_p99_us", tally.sessions.quantile(0.99));
+        field("session_p999_us", tally.sessions.quantile(0.999));
     }
     if (options.pid > 0) {
         field("cpu_us", static_cast<double>(server_ns) / 1e3 / sessions);
