@@ -140,6 +140,8 @@ void QueueAgent::tick(Lock& lock) {
     give_back(std::move(returns), lock);
     if (paused_ && !was_paused) give_back(take_back(""), lock);
     look_for_stalled();
+    // A worker that found the lease at its end has gone to wait, and the beat may have come after it.
+    call_worker();
     const bool due = changed || !was_leading || now >= refreshed_ + between_looks;
     changed_ = due;
     if (leading_ && !paused_ && changed_ && now >= refreshed_ + 20 * took_) refresh(lock);

@@ -28,7 +28,52 @@ std::string domain(const char* kind, int i) { return kind + std::to_string(i) + 
 
 void enqueue(Told& t, const std::string& to) { t.queue->enqueue(Sender("a@x.test"), {Recipient("b@" + to)}, letter()); }
 
+// A store whose lease ends when the test wants it, and is renewed by a beat that then took its time.
+class LeasedStore : public MemoryStore {
+public:
+    using Clock = std::chrono::steady_clock;
+    std::atomic<bool> slow{false}, beating{false};
+    std::chrono::milliseconds beat_interval() const override { return 100ms; }
+    Clock::time_point surely_ours() const override { return until_; }
+    void end_now() { until_ = Clock::now(); }
+    void beat() override {
+        beating = slow.load();
+        if (slow.exchange(false)) {
+            comes([&] { return until_.load() <= Clock::now(); });
+            std::this_thread::sleep_for(200ms);  // those who work have noticed
+        }
+        until_ = Clock::now() + 1h;
+        beating = false;
+    }
+
+private:
+    std::atomic<Clock::time_point> until_{Clock::now() + 1h};
+};
+
 }  // namespace
+
+TEST_CASE("what waits while a lease ends and is renewed goes on") {
+    MailServer hop;
+    const auto store = std::make_shared<LeasedStore>();
+    std::atomic<bool> first{true};
+    hop.verdict([&](const Test::Mail&, const Recipient&) {
+        if (first.exchange(false)) {
+            store->slow = true;
+            CHECK(comes([&] { return store->beating.load(); }));
+            store->end_now();
+        }
+        return Reply{250, "2.0.0", "OK"};
+    });
+    auto o = to(hop);
+    o.maxrelay = 1;
+    o.paused = true;
+    Told t(o, store);
+    t.queue->start();
+    for (int i = 0; i < 4; ++i) enqueue(t, "y.test");
+    t.queue->resume();
+    CHECK(t.hears("sent", 4));
+    CHECK(t.empty());
+}
 
 TEST_CASE("no more than maxrelay deliveries at once, however many domains there are") {
     MailServer hop;
