@@ -83,18 +83,20 @@ int in_child(const std::function<bool()>& wish) {
     return status;
 }
 
-// A process that lives until it is killed; what it does first is done when this is there.
+// A process whose constructor returns when it has done what comes first; then it does the rest, or lives until it is
+// killed.
 class Child {
 public:
-    explicit Child(const std::function<bool()>& first) {
+    explicit Child(const std::function<bool()>& first, const std::function<bool()>& rest = {}) {
         int ends[2];
         REQUIRE(pipe(ends) == 0);
         pid_ = fork();
         REQUIRE(pid_ >= 0);
         if (pid_ == 0) {
             const char done = first() ? 'y' : 'n';
-            if (write(ends[1], &done, 1) == 1) pause();
-            _exit(0);
+            if (write(ends[1], &done, 1) != 1) _exit(1);
+            if (rest) _exit(rest() ? 0 : 1);
+            while (true) pause();
         }
         close(ends[1]);
         char done = 'n';
@@ -106,8 +108,12 @@ public:
     void end() {
         if (pid_ <= 0) return;
         kill(pid_, SIGKILL);
-        waitpid(pid_, nullptr, 0);
-        pid_ = 0;
+        waitpid(std::exchange(pid_, 0), nullptr, 0);
+    }
+    // Waits for its end.
+    bool well() {
+        int status = -1;
+        return waitpid(std::exchange(pid_, 0), &status, 0) > 0 && status == 0;
     }
 
 private:
@@ -140,6 +146,7 @@ std::string large(char c = 'x') { return "Subject: large\r\n\r\n" + std::string(
 struct Foreign {
     explicit Foreign(const std::string& path) {
         if (sqlite3_open(path.c_str(), &db) != SQLITE_OK) throw std::runtime_error("open " + path);
+        sqlite3_busy_timeout(db, 20'000);
     }
     ~Foreign() { sqlite3_close(db); }
     Foreign(const Foreign&) = delete;
@@ -375,25 +382,24 @@ TEST_CASE("a child's mail outlives the database of its parent") {
     store->put(mail("before"));
     int ends[2];
     REQUIRE(pipe(ends) == 0);
-    const auto child = fork();
-    if (child == 0) {
-        store->put(mail("child-1"));
+    const Descriptor from(ends[0]), to(ends[1]);
+    const auto put = [&](const char* id) {
+        store->put(mail(id));
+        return true;
+    };
+    const auto go_on = [&] {
         char go = 0;
-        const bool told = read(ends[0], &go, 1) == 1;
-        store->put(mail("child-2"));
-        _exit(told ? 0 : 1);
-    }
+        return read(from.get(), &go, 1) == 1 && put("child-2");
+    };
+    Child child([&] { return put("child-1"); }, go_on);
     store.reset();
     {
         // As the last to close, it empties the log and removes it.
         Foreign foreign(place.path + "/queue.db");
         foreign.run("SELECT count(*) FROM message");
     }
-    REQUIRE(write(ends[1], "x", 1) == 1);
-    int status = -1;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(status == 0);
-    close(ends[0]), close(ends[1]);
+    REQUIRE(write(to.get(), "x", 1) == 1);
+    CHECK(child.well());
     SqliteStore again(place.path);
     for (const auto* id : {"before", "child-1", "child-2"}) CHECK(again.item(id).has_value());
 }
