@@ -72,6 +72,18 @@ inline bool refused(const std::function<void()>& action) {
     return false;
 }
 
+// Where others have much to write, a store may have waited long enough and say so; nothing is kept then.
+inline void put_in_the_end(Store& store, const QueuedMail& mail) {
+    MUST(in_the_end([&] {
+        try {
+            store.put(mail);
+        } catch (const StoreError&) {
+            return false;
+        }
+        return true;
+    }));
+}
+
 // Does it in so many threads at once; what one of them throws comes out.
 inline void at_once(int threads, const std::function<void(int)>& work) {
     std::vector<std::future<void>> all;

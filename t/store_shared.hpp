@@ -37,7 +37,7 @@ public:
         std::fflush(nullptr);
         pid_ = fork();
         if (pid_ != 0) return;
-        alarm(60);
+        alarm(120);
         bool well = false;
         try {
             well = work();
@@ -51,6 +51,8 @@ public:
     bool well() {
         int status = -1;
         if (pid_ > 0) waitpid(std::exchange(pid_, 0), &status, 0);
+        if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+            std::fprintf(stderr, "a child: ended by signal %d\n", WTERMSIG(status));
         return status == 0;
     }
 
@@ -341,8 +343,8 @@ inline const std::vector<Promise> process_promises{
              at_once(3, [&](int thread) {
                  for (int i = 0; i < 10; ++i) {
                      const auto which = "." + std::to_string(i);
-                     store->put(letter(std::to_string(child) + "." + std::to_string(thread) + which));
-                     (void)refused([&] { store->put(letter("same" + which)); });
+                     put_in_the_end(*store, letter(std::to_string(child) + "." + std::to_string(thread) + which));
+                     (void)refused([&] { put_in_the_end(*store, letter("same" + which)); });
                  }
              });
              return true;
