@@ -275,7 +275,8 @@ void Server::Client::converse() {
         if (o.max_commands > 0 && ++commands_ > o.max_commands)
             return goodbye({421, "4.7.0", o.hostname + " Too many commands"});
 
-        answer_command(got == Got::too_long || too_long(line) ? Reply{500, "5.5.2", "Line too long"} : command(line));
+        const bool long_one = got == Got::too_long || too_long(line);
+        answer_command(long_one ? unread(line, {500, "5.5.2", "Line too long"}) : command(line));
         if (own_sink_ && !ended_) answer_command(own_text());
     }
 }

@@ -144,6 +144,9 @@ private:
     void deliver();
     Answer answered(std::string_view line, Reply);
     Answer vetoed(std::string_view line, const Reply&);
+    // A line that is not even looked at, for that reason. Behind BDAT octets may follow that somebody in between takes
+    // for a chunk: then the session ends.
+    Answer unread(std::string_view line, const Reply& why);
     // Whether it has to wait for TLS.
     bool untimely(Verb) const;
     Answer execute(std::string_view line);

@@ -38,6 +38,7 @@ constexpr auto slice = 1s;
 constexpr std::size_t first_buffer = 256;          // a command, or a small group of them
 constexpr std::size_t largest_buffer = 64 * 1024;  // of who sends more than fits, at a time
 constexpr std::size_t pipe_write = 512;            // POSIX's PIPE_BUF: such a write after POLLOUT does not block
+constexpr std::size_t longest_front = 16;          // of a line that is too long: more than any verb has
 
 Endpoint ask(int fd, int (*which)(int, sockaddr*, socklen_t*)) {
     sockaddr_storage address{};
@@ -277,7 +278,7 @@ void Connection::room() {
 Connection::Got Connection::read_line(std::string_view& line, std::size_t limit, Deadline deadline, bool lf,
                                       bool heed_stop, std::size_t waste) {
     std::size_t scanned = 0;  // octets of the buffer known to hold no line end
-    bool too_long = false;
+    std::size_t front = 0;    // octets at its begin that are all that is kept of a line that is too long
     for (;;) {
         const char* const begin = buffer_.get() + begin_;
         const std::size_t have = end_ - begin_;
@@ -289,25 +290,31 @@ Connection::Got Connection::read_line(std::string_view& line, std::size_t limit,
             }
             const std::size_t length = end - begin;
             scanned = length + 1;
-            const bool crlf = length > 0 && end[-1] == '\r';
+            const bool crlf = length > front && end[-1] == '\r';
             if (!crlf && !lf) continue;
-            line = {begin, length - (crlf ? 1 : 0)};
+            line = {begin, front > 0 ? front : length - (crlf ? 1 : 0)};
             begin_ += length + 1;
-            return too_long || length + 1 > limit ? Got::too_long : Got::data;
+            return front > 0 || length + 1 > limit ? Got::too_long : Got::data;
         }
-        if (have >= limit) {  // throw it away, but for a CR that an LF may follow
-            too_long = true;
-            const std::size_t keep = have > 0 && begin[have - 1] == '\r' ? 1 : 0;
-            begin_ = end_ - keep;
-            scanned = 0;
-            if (have - keep > waste) return Got::too_long;
-            waste -= have - keep;
+        if (have >= limit) {  // throw it away, but for its front and a CR that an LF may follow
+            const std::size_t old = front;
+            if (front == 0) front = std::min(have, longest_front);
+            const std::size_t keep = have > front && begin[have - 1] == '\r' ? 1 : 0;
+            if (have - old - keep > waste) {
+                line = {begin, front};
+                begin_ = end_ - keep;
+                return Got::too_long;
+            }
+            waste -= have - old - keep;
+            if (keep > 0) buffer_[begin_ + front] = '\r';
+            end_ = begin_ + front + keep;
+            scanned = front;
         }
         if (!flush(deadline)) return Got::end;
         room();
         std::size_t got = 0;
         // Only who has sent nothing of a command is idle.
-        const bool nothing = begin_ == end_ && !too_long;
+        const bool nothing = begin_ == end_;
         const auto result =
             receive_raw(buffer_.get() + end_, capacity_ - end_, got, deadline, heed_stop && nothing, nothing);
         if (result != Got::data) return result;

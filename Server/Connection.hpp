@@ -47,7 +47,7 @@ public:
         timeout,   // the deadline has passed
         stopped,   // the server is to end; only where `idle`
         woken,     // `wake_fd` can be read; read_line, and nothing of a line has come
-        too_long,  // read_line: the line was longer than the limit; it has been read to its end and thrown away
+        too_long,  // read_line: longer than the limit, and read to its end; `line` is its front, 16 octets or more
     };
 
     // One line without its CRLF; `line` is a view into the buffer, good until the next call. Only CRLF ends a line, or,

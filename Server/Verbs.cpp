@@ -99,16 +99,18 @@ Server::Client::Answer Server::Client::answered(std::string_view line, Reply rep
 Server::Client::Answer Server::Client::execute(std::string_view line) {
     if (line.empty()) return Reply{500, "5.5.2", "Empty command"};
     const auto command = Command::parse(line);
-    if (std::ranges::any_of(line, [](char c) { return control(c) && c != '\t'; })) {
-        const Reply odd{500, "5.5.2", "Control character in a command (lines end in CRLF)"};
-        if (command.verb != Verb::BDAT) return odd;
-        return goodbye(odd), std::nullopt;  // octets may follow that somebody in between takes for a chunk
-    }
+    if (std::ranges::any_of(line, [](char c) { return control(c) && c != '\t'; }))
+        return unread(line, {500, "5.5.2", "Control character in a command (lines end in CRLF)"});
     if (untimely(command.verb)) return tls_first;
     if (command.verb == Verb::unknown) return unrecognized;
     const auto f = function(command.verb);
     if (!f) return not_implemented;
     return (this->*f)(command.argument);
+}
+
+Server::Client::Answer Server::Client::unread(std::string_view line, const Reply& why) {
+    if (Command::parse(line).verb != Verb::BDAT) return why;
+    return goodbye(why), std::nullopt;
 }
 
 bool Server::Client::untimely(Verb verb) const { return shared_->options.require_tls && !tls() && needs_tls(verb); }

@@ -112,11 +112,11 @@ TEST_CASE("a chunk before EHLO is refused with its octets") {
 namespace {
 
 // What may be done in the name of a chunk that is refused: nothing. Whether the session goes on is another question.
-void run_nothing(const std::string& command) {
-    Talk talk;
+void run_nothing(const std::string& command, const Setup& setup = {}, const Test::Pace& cut = Test::Pace::groups) {
+    Talk talk(setup);
     talk.play(opening);
-    talk.wire.send(command +
-                   "\r\nRSET\r\nMAIL FROM:<smuggled@x>\r\nRCPT TO:<s@x>\r\nBDAT 1 LAST\r\nxxxxxx");  // 64 octets
+    const char* const chunk = "RSET\r\nMAIL FROM:<smuggled@x>\r\nRCPT TO:<s@x>\r\nBDAT 1 LAST\r\nxxxxxx";  // 64 octets
+    talk.wire.send(command + "\r\n" + chunk, cut);
     talk.wire.expect("5");
     talk.wire.end();
     CHECK(talk.wait().empty());
@@ -143,6 +143,37 @@ TEST_CASE("nothing is run behind a BDAT with a control character, which others m
         CAPTURE(int(control));
         run_nothing("BDAT 64 LAST" + std::string(1, control));
     }
+}
+
+TEST_CASE("nothing is run behind a BDAT whose line is too long, however it is cut") {
+    for (const std::size_t limit : {512, 2048}) {
+        Setup setup;
+        setup.options.max_command_line = limit;
+        for (const std::size_t length : {limit + 1, limit + 2, 2 * limit, std::size_t(70'000)})
+            for (const std::string front : {"BDAT 64 LAST", "bdat 64", "BDAT\t64", "BDAT "})
+                for (const char filling : {' ', 'x', '\r'})
+                    for (const auto& cut : {Test::Pace::groups, Test::Pace::pieces, Test::Pace::octets}) {
+                        if (length > 4096 && cut.cut != Test::Pace::Cut::none) continue;
+                        CAPTURE(limit);
+                        CAPTURE(length);
+                        CAPTURE(front);
+                        CAPTURE(int(filling));
+                        run_nothing(front + std::string(length - 2 - front.size(), filling), setup, cut);
+                    }
+    }
+}
+
+TEST_CASE("a line that is too long and only looks like BDAT is one error, and the session goes on") {
+    for (const std::string front : {"BDATA 64", "BDA", " BDAT 64", "NOOP BDAT 64"})
+        for (const std::size_t length : {3000, 70'000}) {
+            CAPTURE(front);
+            Talk talk;
+            talk.play(opening);
+            talk.wire.send(front + std::string(length, ' ') + "BDAT 64\r\nRSET\r\n");
+            talk.wire.expect("500 5.5.2");
+            talk.wire.expect("250");
+            CHECK(talk.end().empty());
+        }
 }
 
 TEST_CASE("BDAT without anything is 501") {

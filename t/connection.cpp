@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <atomic>
+#include <random>
 #include <system_error>
 
 #include "peer.hpp"
@@ -166,6 +167,36 @@ TEST_CASE("a line may have as many octets as the limit says, with its CRLF") {
             pair.wire.send("next\r\n");
             CHECK(pair.line(limit) == "next");
         }
+    }
+}
+
+TEST_CASE("of a line that is too long the front is told, however it is cut") {
+    std::mt19937 random(5321);
+    const std::size_t limit = 40;
+    for (int turn = 0; turn < 300; ++turn) {
+        CAPTURE(turn);
+        std::string text;
+        while (text.size() < 200) text += "xy\r\n"[random() % (text.size() % 50 == 0 ? 2 : 4)];
+        text += "\r\n";
+        Pair pair;
+        Background sender([&, seed = random()] {
+            std::mt19937 cuts(seed);
+            for (std::size_t at = 0, n = 0; at < text.size(); at += n) {
+                n = 1 + cuts() % 60;
+                pair.wire.send_alone(std::string_view(text).substr(at, n));
+            }
+        });
+        for (std::size_t at = 0; at < text.size();) {
+            const auto end = text.find("\r\n", at);
+            const auto whole = text.substr(at, end - at);
+            at = end + 2;
+            std::string_view line;
+            const auto got = pair.connection.read_line(line, limit, soon());
+            CHECK(got == (whole.size() + 2 > limit ? Got::too_long : Got::data));
+            if (got == Got::data) CHECK((line == whole));
+            else CHECK((line.size() >= 16 && whole.starts_with(line)));
+        }
+        sender.join();
     }
 }
 

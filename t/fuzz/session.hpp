@@ -209,7 +209,7 @@ private:
         if (word == "BDAT" && counts(*line)) return chunk(*line, command.argument);
         const auto& reply = answer();
         // What may be followed by octets that are no commands is the end, if nobody can tell by how many.
-        if (word == "BDAT" && !too_long(*line)) closes_ = !command.argument.empty();
+        if (word == "BDAT") closes_ = too_long(*line) || !command.argument.empty();
         if (word == "STARTTLS") closes_ = reply.code == 554;
         if (reply.code >= 400) return;  // and nothing has changed
         if (word == "STARTTLS") return encrypted();
