@@ -86,10 +86,18 @@ bool Transfer::lacks_utf8() const {
     return from_.smtputf8 && !from_.utf8() && session_ && !session_->offer().extensions.smtputf8;
 }
 
-// MAIL and RCPT to the present host. Whether an ASCII sender's mail needs SMTPUTF8 all the same, suit() sees.
+// What the sender has announced of its text, as far as the present host offers it.
+BodyType Transfer::body() const {
+    const auto& x = session_->offer().extensions;
+    if (from_.body == BodyType::binary_mime && x.binary_mime && x.chunking) return from_.body;
+    return x.eight_bit_mime ? std::min(from_.body, BodyType::eight_bit_mime) : BodyType::seven_bit;
+}
+
+// MAIL and RCPT to the present host. Whether the mail needs what is left out all the same, suit() sees.
 Reply Transfer::envelope(std::span<const Recipient> to, std::vector<Reply>& replies, bool and_data) {
     auto from = from_;
     if (lacks_utf8()) from.smtputf8 = false, and_data = false;
+    if (body() != from.body) from.body = body(), and_data = false;
     return session_->mail(from, size_, to, replies, and_data);
 }
 
@@ -190,11 +198,26 @@ Reply Transfer::add(const Recipient& recipient) {
     return reply;
 }
 
+// What the text needs and the present host does not offer: the refusal. The octets are looked at once for all hosts.
+std::optional<Reply> Transfer::missing(const std::string& head, const Message& message) {
+    if (lacks_utf8()) {
+        if (!needs_utf8_) needs_utf8_ = international(head, message);
+        if (*needs_utf8_) return Reply{550, "5.6.7", host_ + " does not offer SMTPUTF8"};
+    }
+    if (body() == from_.body) return std::nullopt;
+    if (!needs_body_) needs_body_ = needed_body(from_.body, head, message);
+    if (*needs_body_ <= body()) return std::nullopt;
+    const bool binary = *needs_body_ == BodyType::binary_mime;
+    return Reply{554, "5.6.3", host_ + " does not offer " + (binary ? "BINARYMIME" : "8BITMIME")};
+}
+
 void Transfer::suit(const std::string& head, const Message& message) {
-    if (!open_ || !lacks_utf8() || !international(head, message)) return;
+    if (!open_ || !session_) return;
+    const auto refusal = missing(head, message);
+    if (!refusal) return;
     close();
     for (auto& reply : replies_)
-        if (reply.positive()) reply = {550, "5.6.7", host_ + " does not offer SMTPUTF8"};
+        if (reply.positive()) reply = *refusal;
 }
 
 // What the present host makes of the text; the transaction is over then.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "HostFailures.hpp"
@@ -54,8 +55,9 @@ public:
     bool notifies() const { return notifies_; }
     const Security& security() const { return settings_.security; }
 
-    // Once the text is there: where the host offers no SMTPUTF8 and the text needs it all the same, the transaction is
-    // given up, and replies() say 550 5.6.7. A text that has none of it goes there without the parameter.
+    // Once the text is there: where the host does not offer SMTPUTF8, 8BITMIME or BINARYMIME, as the sender announced,
+    // and the text needs it, the transaction is given up, and replies() say 550 5.6.7 or 554 5.6.3. A text that does
+    // not need it goes there without the parameter.
     void suit(const std::string& head, const Message& message);
 
     // For a transaction that was begun earlier.
@@ -75,6 +77,8 @@ private:
     bool avoided(const Upstream&);
     void named();
     bool lacks_utf8() const;
+    BodyType body() const;
+    std::optional<Reply> missing(const std::string& head, const Message&);
     Reply envelope(std::span<const Recipient> to, std::vector<Reply>& replies, bool and_data);
     Said ask(std::span<const Recipient> to, bool and_data);
     std::vector<Outcome> text(const std::string& head, const Message&);
@@ -86,6 +90,8 @@ private:
     bool reused_ = false;
     Sender from_;
     std::uint64_t size_ = 0;
+    std::optional<bool> needs_utf8_{};  // of the text, once it was looked at
+    std::optional<BodyType> needs_body_{};
     std::vector<Recipient> to_;
     std::vector<Reply> replies_;
     Reply refusal_{451, "4.4.4", "No route"};  // where there is no reply for each
