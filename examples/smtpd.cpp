@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "smtpd/command.hpp"
 #include "smtpd/command_line.hpp"
 #include "smtpd/orders.hpp"
 #include "smtpd/service.hpp"
@@ -90,6 +91,8 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) try {
+    Command::become({argv, static_cast<std::size_t>(argc)});
+    Command::take_all_descriptors();
     Signals::block();
     const CommandLine line(argc, argv);
     if (line.help) return help(), 0;

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include <Net/SMTP/Relay/Handlers.hpp>
-#include <Net/SMTP/Relay/Pipe.hpp>
 #include <Net/SMTP/Relay/Queue.hpp>
 #include <Net/SMTP/Relay/SaslLogin.hpp>
 #include <Net/SMTP/Server/Plugins/Domains.hpp>
 
+#include "command.hpp"
 #include "local_mail.hpp"
 #include "settings.hpp"
 
@@ -82,7 +82,7 @@ private:
         if (kind == "pipe") {
             auto command = words;
             command.front() = rest;
-            return {"pipe:" + rest, options(std::make_shared<Net::SMTP::Pipe>(std::move(command)))};
+            return {"pipe:" + rest, options(std::make_shared<Command>(std::move(command)))};
         }
         if ((kind == "smtp" || kind == "lmtp") && words.size() <= 2) {
             Net::SMTP::Upstream::parse(first);

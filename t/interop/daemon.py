@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import smtplib
@@ -335,6 +336,26 @@ relay = 127.0.0.1:{by_relay.port}
     to = sorted(each for copy in by_route.copies for each in copy.to)
     equal(to, ["bert@example.test", "bert@x.example.test"], "recipients by the route")
     equal([copy.to for copy in by_relay.copies], [("carl@else.example",)], "recipients by the relay")
+
+
+@case("smtpd: it may open as many descriptors as the hard limit says, and commands get the limit that it was started with")
+def descriptors(box):
+    seen, script = box.new("seen"), box.new("script")
+    script.write_text(f"#!/bin/sh\ncat > /dev/null\necho \"$(ulimit -Sn) $(ulimit -Hn) $0 $*\" >> {seen}\n")
+    script.chmod(0o755)
+    for soft, hard in ((200, 600), (600, 600)):
+        daemon = start(box, under=("prlimit", f"--nofile={soft}:{hard}"), trusted="127.0.0.0/8", handlers=f". pipe:{script} {{recipient}} --x")
+        equal(resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE), (hard, hard), "limits of the daemon")
+        seen.write_text("")
+        daemon.send([BERT])
+        daemon.empty()
+        equal(seen.read_text(), f"{soft} {hard} {script} {BERT} --x\n", "limits and arguments of the command")
+        equal([line["host"] for line in daemon.log("sent")], [f"pipe:{script}"], "where it went")
+    nobody = start(box, under=("prlimit", "--nofile=200:600"), trusted="127.0.0.0/8", handlers=". pipe:/nonexistent/program")
+    nobody.send([BERT])
+    deferred = wait_for("it is deferred", lambda: nobody.log("deferred"))[0]
+    check("/nonexistent/program could not be started: No such file" in deferred["text"], "the reason:", deferred)
+    refused(box, "taken as it is", "--check", "--handlers", ". pipe:/usr/lib/{domain} x")
 
 
 @case("smtpd and smtpq with a PostgreSQL: what one has accepted another delivers, and the password is in no log")
