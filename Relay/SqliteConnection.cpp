@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <string>
 
+#include "SqliteLog.hpp"
 #include "StoreCodec.hpp"
 
 namespace Net::SMTP {
@@ -75,11 +76,12 @@ std::optional<std::string> SqliteQuery::optional(int column) const {
 SqliteConnection::SqliteConnection(const std::string& path, int patience) {
     sqlite3* db = nullptr;
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
-    const int result = sqlite3_open_v2(path.c_str(), &db, flags, nullptr);
+    const int result = sqlite3_open_v2(path.c_str(), &db, flags, log_vfs());
     db_.reset(db);
     if (!db) throw SqliteError("no memory", SQLITE_NOMEM, 0);
     if (result != SQLITE_OK) fail(db);
     sqlite3_busy_timeout(db, patience);
+    sqlite3_rollback_hook(db, discard_log, db);
     // Who is the last to close would empty the log, beside the locks that our writers hold.
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
     sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
