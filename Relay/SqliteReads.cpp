@@ -127,8 +127,10 @@ QueueStats read_stats(SqliteConnection& db, std::int64_t live) {
         row.step();
         stats.in_flight = std::uint64_t(row.integer(0));
     }
-    auto oldest = db.query("SELECT arrived FROM message INDEXED BY arrived ORDER BY arrived LIMIT 1");
-    if (oldest.step()) stats.oldest = to_time(oldest.integer(0));
+    auto first = db.query("SELECT arrived FROM message ORDER BY number LIMIT 1");
+    if (first.step()) stats.oldest = to_time(first.integer(0));
+    auto early = db.query("SELECT arrived FROM message INDEXED BY early WHERE early = 1 ORDER BY arrived LIMIT 1");
+    if (early.step()) stats.oldest = std::min(*stats.oldest, to_time(early.integer(0)));
     return stats;
 }
 

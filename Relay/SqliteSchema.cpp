@@ -9,19 +9,23 @@ namespace Net::SMTP {
 namespace {
 
 // What makes version n + 1 of version n. Numbers of messages are never used again, so they are counted in `total`.
-// `body` comes last: who looks at the rest does not load it. `waiting` has what may be given out, `flight` what is:
-// neither grows with what is held.
+// Each page that a mail touches is written once more: so a message above total.last carries the totals itself, and
+// only what is `early`, put behind one that arrived later, is in an index by its arrival; the others arrived as they
+// are numbered. `body` comes last: who looks at the rest does not load it. `waiting` has what may be given out,
+// `flight` what is: neither grows with what is held.
 constexpr std::array migrations = {R"(
     CREATE TABLE total(only_row INTEGER PRIMARY KEY CHECK (only_row = 1), last INTEGER NOT NULL,
         messages INTEGER NOT NULL, recipients INTEGER NOT NULL, held INTEGER NOT NULL, octets INTEGER NOT NULL,
-        incarnation INTEGER NOT NULL);
-    INSERT INTO total VALUES (1, 0, 0, 0, 0, 0, 0);
+        newest INTEGER NOT NULL, incarnation INTEGER NOT NULL);
+    INSERT INTO total VALUES (1, 0, 0, 0, 0, 0, 0, 0);
     CREATE TABLE setting(name BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
     CREATE TABLE message(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, arrived INTEGER NOT NULL,
+        early INTEGER NOT NULL, total_messages INTEGER NOT NULL, total_recipients INTEGER NOT NULL,
+        total_held INTEGER NOT NULL, total_octets INTEGER NOT NULL, total_newest INTEGER NOT NULL,
         held INTEGER NOT NULL, size INTEGER NOT NULL, file TEXT, flags INTEGER NOT NULL, local BLOB NOT NULL,
         domain BLOB NOT NULL, envid BLOB, auth BLOB, head BLOB NOT NULL, body BLOB);
-    CREATE INDEX arrived ON message(arrived);
+    CREATE INDEX early ON message(arrived) WHERE early = 1;
     CREATE UNIQUE INDEX file ON message(file) WHERE file IS NOT NULL;
 
     CREATE TABLE recipient(key INTEGER PRIMARY KEY, claim INTEGER NOT NULL, held INTEGER NOT NULL,

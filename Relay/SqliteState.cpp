@@ -180,8 +180,8 @@ void SqliteState::one_by_one(std::span<SqliteJob* const> jobs) {
 
 void SqliteState::transaction(std::span<SqliteJob* const> jobs) {
     db_->run("BEGIN IMMEDIATE");
-    SqliteWrite write{*db_, read_totals(*db_), room_};
-    const auto before = write.totals;
+    const auto totals = read_totals(*db_);
+    SqliteWrite write{*db_, totals, totals, room_};
     for (auto* job : jobs) {
         const auto kept = write.totals;
         job->error = nullptr;
@@ -195,9 +195,9 @@ void SqliteState::transaction(std::span<SqliteJob* const> jobs) {
         }
     }
     const auto& t = write.totals;
-    if (t != before)
-        db_->run("UPDATE total SET last=?, messages=?, recipients=?, held=?, octets=?, incarnation=?", t.last,
-                 t.messages, t.recipients, t.held, t.octets, t.incarnation);
+    if (t != write.stored)
+        db_->run("UPDATE total SET last=?, messages=?, recipients=?, held=?, octets=?, newest=?, incarnation=?", t.last,
+                 t.messages, t.recipients, t.held, t.octets, t.newest, t.incarnation);
     db_->run("COMMIT");
 }
 
@@ -438,14 +438,22 @@ std::uint64_t SqliteState::sweep() {
 }
 
 SqliteTotals read_totals(SqliteConnection& db) {
-    auto row = db.query("SELECT last, messages, recipients, held, octets, incarnation FROM total");
-    if (!row.step()) throw SqliteError("the totals are gone", SQLITE_CORRUPT, 0);
-    return {.last = row.integer(0),
-            .messages = row.integer(1),
-            .recipients = row.integer(2),
-            .held = row.integer(3),
-            .octets = row.integer(4),
-            .incarnation = row.integer(5)};
+    const auto totals = [](const SqliteQuery& row, std::int64_t incarnation) {
+        return SqliteTotals{.last = row.integer(0),
+                            .messages = row.integer(1),
+                            .recipients = row.integer(2),
+                            .held = row.integer(3),
+                            .octets = row.integer(4),
+                            .newest = row.integer(5),
+                            .incarnation = incarnation};
+    };
+    auto total = db.query("SELECT last, messages, recipients, held, octets, newest, incarnation FROM total");
+    if (!total.step()) throw SqliteError("the totals are gone", SQLITE_CORRUPT, 0);
+    auto message = db.query(
+        "SELECT number, total_messages, total_recipients, total_held, total_octets, total_newest FROM message "
+        "WHERE number > ? ORDER BY number DESC LIMIT 1",
+        total.integer(0));
+    return totals(message.step() ? message : total, total.integer(6));
 }
 
 }  // namespace Net::SMTP

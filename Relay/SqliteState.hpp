@@ -23,10 +23,11 @@
 
 namespace Net::SMTP {
 
-// The one row of `total`.
+// The row of `total`, or what messages that were put later have of it.
 struct SqliteTotals {
     std::int64_t last = 0;  // number given to a message
     std::int64_t messages = 0, recipients = 0, held = 0, octets = 0;
+    std::int64_t newest = 0;       // no message that is there arrived later
     std::int64_t incarnation = 0;  // of who leads
     bool operator==(const SqliteTotals&) const = default;
 };
@@ -36,6 +37,7 @@ SqliteTotals read_totals(SqliteConnection& db);
 struct SqliteWrite {
     SqliteConnection& db;
     SqliteTotals totals;  // stored when all jobs are done
+    SqliteTotals stored;  // by the newest message
     bool room;            // without it nothing is put
 };
 

@@ -13,13 +13,16 @@ namespace {
 
 constexpr std::int64_t flush_size = 2000;  // recipients, or domains, in one transaction
 
-void insert_message(SqliteWrite& write, const QueuedMail& mail, const StoredText& text) {
+void insert_message(SqliteWrite& write, const QueuedMail& mail, const StoredText& text, bool early) {
+    const auto& t = write.totals;
     const bool file = !text.file.empty();
     auto insert = write.db.query(
-        "INSERT INTO message(number, id, arrived, held, size, flags, local, domain, envid, auth, head, file, body) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        write.totals.last, SqliteText{mail.id}, to_number(mail.arrived), mail.held, mail.text.size(),
-        sender_flags(mail.from), mail.from.local, mail.from.domain, mail.from.envid, mail.from.auth, mail.head);
+        "INSERT INTO message(number, id, arrived, early, total_messages, total_recipients, total_held, total_octets, "
+        "total_newest, held, size, flags, local, domain, envid, auth, head, file, body) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        t.last, SqliteText{mail.id}, to_number(mail.arrived), early, t.messages, t.recipients, t.held, t.octets,
+        t.newest, mail.held, mail.text.size(), sender_flags(mail.from), mail.from.local, mail.from.domain,
+        mail.from.envid, mail.from.auth, mail.head);
     if (file) insert.bind(SqliteText{text.file});
     else insert.bind_null();
     if (file) insert.bind_null();
@@ -142,13 +145,18 @@ void insert_notices(SqliteWrite& write, std::span<const QueuedMail> notices, std
 }  // namespace
 
 void insert_mail(SqliteWrite& write, const QueuedMail& mail, const StoredText& text) {
-    ++write.totals.last;
-    insert_message(write, mail, text);
+    auto& t = write.totals;
+    const auto arrived = to_number(mail.arrived);
+    const bool early = t.messages > 0 && arrived < t.newest;
+    if (!early) t.newest = arrived;
+    ++t.last;
+    t.messages += 1;
+    t.recipients += std::int64_t(mail.to.size());
+    t.held += mail.held;
+    t.octets += std::int64_t(mail.text.size());
+    insert_message(write, mail, text, early);
     for (std::uint32_t number = 0; number < mail.to.size(); ++number) insert_recipient(write, mail, number);
-    write.totals.messages += 1;
-    write.totals.recipients += std::int64_t(mail.to.size());
-    write.totals.held += mail.held;
-    write.totals.octets += std::int64_t(mail.text.size());
+    write.stored = t;
 }
 
 std::vector<QueueTask> claim_mail(SqliteWrite& write, std::int64_t claim, const std::string& domain, QueueTime now,

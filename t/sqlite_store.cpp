@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
@@ -551,4 +552,91 @@ TEST_CASE("on a full disk it is 452, and what is there can still be delivered") 
     });
     if (WIFEXITED(status) && WEXITSTATUS(status) == not_allowed) MESSAGE("skipped: no file system can be mounted");
     else CHECK(status == 0);
+}
+
+TEST_CASE("totals are told of any mail that was the last to change them") {
+    const Place place;
+    std::optional<SqliteStore> store(std::in_place, place.path);
+    const auto totals = [&] {
+        store.emplace(place.path);  // another process would see the same
+        const auto now = store->stats();
+        return std::array{now.messages, now.recipients, now.held, now.octets};
+    };
+    const auto put = [&](const std::string& id, bool held = false) {
+        auto one = mail(id, "12345");
+        one.held = held;
+        one.to.push_back(Recipient("c@example.net"));
+        store->put(one);
+    };
+    using Totals = std::array<std::uint64_t, 4>;
+    put("one");
+    put("two", true);
+    put("three");
+    CHECK(totals() == Totals{3, 6, 1, 15});
+    CHECK(store->cancel("three") == Cancelled::found);  // the newest
+    CHECK(totals() == Totals{2, 4, 1, 10});
+    CHECK(store->release("two"));
+    CHECK(totals() == Totals{2, 4, 0, 10});
+    put("four", true);
+    CHECK_THROWS_AS(put("four"), std::invalid_argument);
+    CHECK(totals() == Totals{3, 6, 1, 15});
+    CHECK(store->items(0, 10).back().message == 4);  // the third's number is not used again
+    CHECK(store->cancel("one") == Cancelled::found);
+    CHECK(totals() == Totals{2, 4, 1, 10});
+    for (const auto* id : {"two", "four"}) CHECK(store->cancel(id) == Cancelled::found);
+    CHECK(totals() == Totals{0, 0, 0, 0});
+    put("five");
+    CHECK(totals() == Totals{1, 2, 0, 5});
+    CHECK(store->items(0, 10).back().message == 5);
+}
+
+TEST_CASE("the oldest mail is told in whatever order they came") {
+    const Place place;
+    SqliteStore store(place.path);
+    using namespace std::chrono_literals;
+    const auto start = queue_now();
+    const auto put = [&](const std::string& id, std::chrono::seconds arrived) {
+        auto one = mail(id);
+        one.arrived = start + arrived;
+        store.put(one);
+    };
+    const auto oldest = [&] { return std::chrono::duration_cast<std::chrono::seconds>(*store.stats().oldest - start); };
+    put("a", 10s);
+    put("b", 30s);
+    CHECK(oldest() == 10s);
+    put("c", 5s);
+    CHECK(oldest() == 5s);
+    put("d", 20s);
+    store.cancel("c");
+    CHECK(oldest() == 10s);
+    store.cancel("a");
+    CHECK(oldest() == 20s);
+    put("e", 30s);
+    store.cancel("d");
+    CHECK(oldest() == 30s);
+    store.cancel("b");
+    store.cancel("e");
+    CHECK_FALSE(store.stats().oldest);
+    put("f", -100s);
+    put("g", -50s);
+    CHECK(oldest() == -100s);
+    CHECK(store.cancel("f") == Cancelled::found);
+    CHECK(oldest() == -50s);
+}
+
+TEST_CASE("a small mail is five pages of the log") {
+    const Place place;
+    SqliteStore store(place.path);
+    store.put(mail("one"));
+    Foreign foreign(place.path + "/queue.db");
+    // What is there goes to its place, so the log begins anew; then how many pages it has.
+    const auto pages = [&] {
+        int all = 0, moved = 0;
+        CHECK(sqlite3_wal_checkpoint_v2(foreign.db, nullptr, SQLITE_CHECKPOINT_PASSIVE, &all, &moved) == SQLITE_OK);
+        CHECK(all == moved);
+        return all;
+    };
+    pages();
+    store.put(mail("two"));
+    CHECK(pages() <= 5);
 }
