@@ -164,9 +164,8 @@ Message BodyFiles::open(const std::string& name, std::uint64_t size) const {
 }
 
 void BodyFiles::remove(const std::string& name) noexcept {
-    if (unlink((bodies() + '/' + name).c_str()) == 0 || errno == ENOENT) return;
     try {
-        doubt(name);
+        if (unlink((bodies() + '/' + name).c_str()) != 0 && errno != ENOENT) doubt(name);
     } catch (...) {  // it will be swept once we are gone
     }
 }

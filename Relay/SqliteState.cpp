@@ -30,6 +30,12 @@ constexpr auto longest_pause = 250ms;  // before a database that has failed is t
 // In write.lock: who has `next` is the one that gets `turn` after whoever has it, so nobody starves.
 constexpr int turn = 0, next = 1;
 
+std::exception_ptr error_of(const SqliteError& error) noexcept try {
+    return std::make_exception_ptr(error.store_error());
+} catch (...) {
+    return std::current_exception();
+}
+
 void take(LockFile& lock, int octet, Clock::time_point end) {
     for (auto pause = 20us; !lock.take(octet); pause = std::min(2 * pause, 500us)) {
         if (Clock::now() > end) throw no_store("sqlite: another process keeps the queue locked");
@@ -112,8 +118,10 @@ SqliteState::SqliteState(std::string folder, const SqliteStore::Options& o)
       bodies(folder),
       options(o),
       folder_(std::move(folder)),
+      log_path_(folder_ + "/queue.db-wal"),
       writer_([this](std::span<SqliteJob* const> jobs) { commit(jobs); }, most_jobs, [this] { after_commit(); }),
       reserve_(folder_ + "/reserve", options.log_size) {
+    idle_.reserve(most_readers);  // to give one back needs no memory
     SqliteForks::add(this);
 }
 
@@ -138,14 +146,22 @@ void SqliteState::commit(std::span<SqliteJob* const> jobs) {
             if (e.full() && room_) use_reserve(), transaction(jobs);
             else if (e.of_the_data() && jobs.size() > 1) one_by_one(jobs);
             else throw;
+        } catch (const std::exception&) {  // a lack of memory, or a mistake in one of them
+            roll_back();
+            if (jobs.size() == 1) throw;
+            one_by_one(jobs);
         }
         failures_ = 0;
     } catch (const SqliteError& e) {
         failed(e);
         throw e.store_error();
     } catch (const std::system_error& e) {
+        roll_back();
         ++failures_;
         throw store_error(std::string("sqlite: ") + e.what(), e.code().value());
+    } catch (...) {
+        roll_back();
+        throw;
     }
 }
 
@@ -173,7 +189,10 @@ void SqliteState::one_by_one(std::span<SqliteJob* const> jobs) {
             transaction({&job, 1});
         } catch (const SqliteError& e) {
             failed(e);
-            job->error = std::make_exception_ptr(e.store_error());
+            job->error = error_of(e);
+        } catch (...) {
+            roll_back();
+            job->error = std::current_exception();
         }
     }
 }
@@ -187,9 +206,10 @@ void SqliteState::transaction(std::span<SqliteJob* const> jobs) {
         job->error = nullptr;
         try {
             job->run(write);
-        } catch (const SqliteError&) {
-            throw;
-        } catch (...) {
+        } catch (const StoreError&) {  // it has refused before it has written anything
+            job->error = std::current_exception();
+            write.totals = kept;
+        } catch (const std::invalid_argument&) {
             job->error = std::current_exception();
             write.totals = kept;
         }
@@ -262,7 +282,7 @@ void SqliteState::extend_log() noexcept {
     if (!db_ || suspect_ || !room_) return;
     const auto frame = page_size_ + 24, most = std::int64_t(options.log_size);
     if (log_end_ >= most || pages_ * frame + log_step / 2 < log_end_) return;
-    log_end_ = extend_file(folder_ + "/queue.db-wal", std::min(log_step, most / 4), most);
+    log_end_ = extend_file(log_path_, std::min(log_step, most / 4), most);
 }
 
 int SqliteState::count_pages(void* self, sqlite3*, const char*, int pages) {

@@ -108,7 +108,7 @@ private:
     void after_fork();
     void in_child() noexcept;
 
-    const std::string folder_;
+    const std::string folder_, log_path_;
 
     // ---- with the writer's turn ----
     StoreWriter<SqliteJob> writer_;

@@ -37,8 +37,11 @@ public:
     const StoredText& stored() const { return stored_; }
     void keep() { stored_.file.clear(); }
     // Whether it was committed is not known.
-    void doubt() {
-        if (!stored_.file.empty()) state_.bodies.doubt(stored_.file);
+    void doubt() noexcept {
+        try {
+            if (!stored_.file.empty()) state_.bodies.doubt(stored_.file);
+        } catch (const std::bad_alloc&) {  // it will be swept once we are gone
+        }
         keep();
     }
 
@@ -74,8 +77,10 @@ public:
         try {
             state.write([&](SqliteWrite& write) { used = f(write); });
         } catch (const StoreError& e) {
-            if (e.reply().code != 452)
-                for (auto& text : texts_) text->doubt();
+            if (e.reply().code != 452) doubt();
+            throw;
+        } catch (const std::bad_alloc&) {
+            doubt();
             throw;
         }
         if (used)
@@ -83,6 +88,9 @@ public:
     }
 
 private:
+    void doubt() noexcept {
+        for (auto& text : texts_) text->doubt();
+    }
     static void check(const QueuedMail& mail) {
         check_queued(mail);
         if (mail.to.size() > std::size_t(most_recipients)) throw std::invalid_argument("too many recipients");

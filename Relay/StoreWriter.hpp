@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,9 +50,12 @@ public:
 private:
     struct Batch {
         std::vector<Job*> jobs;
-        std::optional<std::pair<std::string, Reply>> error;  // each caller throws one of its own
-        std::atomic<int> done{0};                            // a futex
+        bool failed = false;
+        std::optional<std::pair<std::string, Reply>>
+            error;                 // each caller throws one of its own; none: no memory for it
+        std::atomic<int> done{0};  // a futex
     };
+    static Reply cannot_now() { return {451, "4.3.0", "The queue can't take mail now"}; }
     std::shared_ptr<Batch> join(Job& job, bool& first);
     void commit(Batch& batch);
 
@@ -68,9 +72,11 @@ template <class Job>
 std::shared_ptr<typename StoreWriter<Job>::Batch> StoreWriter<Job>::join(Job& job, bool& first) {
     const std::lock_guard lock(mutex_);
     first = !open_ || open_->jobs.size() >= most_;
-    if (first) open_ = std::make_shared<Batch>();
-    open_->jobs.push_back(&job);
-    return open_;
+    // A batch is open when it has somebody to commit it, and not before.
+    auto batch = first ? std::make_shared<Batch>() : open_;
+    batch->jobs.push_back(&job);
+    if (first) open_ = batch;
+    return batch;
 }
 
 template <class Job>
@@ -84,11 +90,16 @@ void StoreWriter<Job>::commit(Batch& batch) {
         if (open_.get() == &batch) open_.reset();
     }
     try {
-        commit_(batch.jobs);
-    } catch (const StoreError& e) {
-        batch.error.emplace(e.what(), e.reply());
-    } catch (const std::exception& e) {
-        batch.error.emplace(e.what(), Reply{451, "4.3.0", "The queue can't take mail now"});
+        try {
+            commit_(batch.jobs);
+        } catch (const StoreError& e) {
+            batch.failed = true;
+            batch.error.emplace(e.what(), e.reply());
+        } catch (const std::exception& e) {
+            batch.failed = true;
+            batch.error.emplace(e.what(), cannot_now());
+        }
+    } catch (const std::bad_alloc&) {  // all of them wait to hear that it has ended
     }
     last_ = batch.jobs.size();
     batch.done.store(1, std::memory_order_release);
@@ -105,6 +116,7 @@ void StoreWriter<Job>::run(Job& job) {
         while (batch->done.load(std::memory_order_acquire) == 0)  // std::atomic's wait() would yield some times before
             syscall(SYS_futex, &batch->done, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
     if (batch->error) throw StoreError(batch->error->first, batch->error->second);
+    if (batch->failed) throw StoreError("no memory", cannot_now());
 }
 
 }  // namespace Net::SMTP
