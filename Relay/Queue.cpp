@@ -68,21 +68,22 @@ struct Queue::State {
         const std::lock_guard lock(mutex);
         return setup;
     }
-    void trouble(const std::string& what) noexcept;
-    QueueTry deliver(const QueueJob& job) noexcept;
+    void trouble(std::string_view about, std::string_view what) const noexcept;
+    QueueTry deliver(const QueueJob& job);
     QueueWay way(const Sender& from, const Recipient& to) const;
     std::string way_of_domain(const std::string& domain) const;
     bool is_paused() const;
 
     QueuedMail mail(const Sender& from, const std::vector<Recipient>& to, const Message& message, const Choice&) const;
     void put(const QueuedMail& mail, Server::Client* client);
+    void tell_agent(const QueuedMail& mail) noexcept;
     void arrived(Event::Arrived& e);
 
     Queue& queue;
     const std::shared_ptr<Store> store;
     const std::shared_ptr<SessionCache> sessions;
     const std::shared_ptr<HostFailures> failures;
-    QueueVoice voice;
+    mutable QueueVoice voice;
     std::atomic<bool> paused;
     mutable std::mutex mutex;
     std::shared_ptr<const Setup> setup;
@@ -100,18 +101,18 @@ void Queue::State::make_agent() {
                                  .way_of_domain = [this](const std::string& d) { return way_of_domain(d); },
                                  .paused = [this] { return is_paused(); },
                                  .keep_idle = [this](std::size_t most) { sessions->trim(most); },
-                                 .trouble = [this](const std::string& what) { trouble(what); }});
+                                 .trouble = [this](const char* what) { trouble("", what); }});
     const auto& o = setup->options;
     agent->limit({o.maxrelay, std::min(o.per_destination, std::max<std::size_t>(1, o.maxrelay / 4)), o.stall});
 }
 
-void Queue::State::trouble(const std::string& what) noexcept try {
-    Event::Trouble event(nullptr, what);
+void Queue::State::trouble(std::string_view about, std::string_view what) const noexcept try {
+    Event::Trouble event(nullptr, std::string(about).append(what));
     voice.tell(event);
 } catch (const std::exception&) {
 }
 
-QueueTry Queue::State::deliver(const QueueJob& job) noexcept try {
+QueueTry Queue::State::deliver(const QueueJob& job) {
     const auto how = now();
     std::shared_ptr<Shared> until;
     {
@@ -126,12 +127,10 @@ QueueTry Queue::State::deliver(const QueueJob& job) noexcept try {
          .schedule = o.schedule,
          .us = {.hostname = o.hostname},
          .notices = o.notices,
-         .waiting = [this](const std::string& domain, QueueTime due) { agent->waiting(domain, due); }},
+         .waiting = [this](const std::string& domain, QueueTime due) { agent->waiting(domain, due); },
+         .look = [this] { agent->look(); }},
         std::move(until));
     return delivery.run(job);
-} catch (const std::exception& e) {
-    trouble(job.task.id + ": " + e.what());
-    return QueueTry::answered;
 }
 
 // A router that stumbles makes mail wait.
@@ -140,7 +139,7 @@ QueueWay Queue::State::way(const Sender& from, const Recipient& to) const {
     try {
         return how->routes.way(from, to);
     } catch (const std::exception& e) {
-        const_cast<State*>(this)->trouble("router: " + std::string(e.what()));
+        trouble("router: ", e.what());
         static const auto nowhere = std::make_shared<const Relay::Options>();
         return {"no route", nowhere, false};
     }
@@ -177,17 +176,22 @@ QueuedMail Queue::State::mail(const Sender& from, const std::vector<Recipient>& 
 
 void Queue::State::put(const QueuedMail& mail, Server::Client* client) {
     store->put(mail);
-    if (getpid() == owner && !mail.held) {
-        const std::string* last = nullptr;
-        for (const auto& to : mail.to) {
-            if (last && same_text(*last, to.domain)) continue;
-            last = &to.domain;
-            agent->waiting(lower_case(to.domain), mail.due);
-        }
-    }
+    // From here on it is kept, whatever happens.
+    if (getpid() == owner && !mail.held) tell_agent(mail);
     if (!voice.heard<Event::Queued>()) return;
     Event::Queued event(queue, mail.id, mail.from, mail.to, mail.text, client);
     voice.tell(event);
+}
+
+void Queue::State::tell_agent(const QueuedMail& mail) noexcept try {
+    const std::string* last = nullptr;
+    for (const auto& to : mail.to) {
+        if (last && same_text(*last, to.domain)) continue;
+        last = &to.domain;
+        agent->waiting(lower_case(to.domain), mail.due);
+    }
+} catch (const std::bad_alloc&) {
+    agent->look();
 }
 
 void Queue::State::arrived(Event::Arrived& e) {
@@ -204,15 +208,15 @@ void Queue::State::arrived(Event::Arrived& e) {
             reply = too_many_hops;
         } else {
             const auto kept = mail(client.FROM, to, client.MSG, {});
-            put(kept, &client);
             reply = {250, "2.0.0", "Queued as " + kept.id};
+            put(kept, &client);
         }
     } catch (const StoreError& error) {
         reply = error.reply();
-        trouble(error.what());
+        trouble("", error.what());
     } catch (const std::exception& error) {
         reply = {451, "4.3.0", "The message could not be stored"};
-        trouble(error.what());
+        trouble("", error.what());
     }
     for (const auto& r : to) reply.positive() ? client.accept(r, reply) : client.reject(r, reply);
 }

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
-#include <system_error>
+#include <new>
 #include <utility>
 
 namespace Net::SMTP {
@@ -58,9 +58,15 @@ void QueueAgent::stop() {
     thread_.join();
     for (auto& thread : crew_) thread.join();
     lock.lock();
-    auto rest = take_back("");
-    std::ranges::move(std::exchange(returns_, {}), std::back_inserter(rest));
-    give_back(std::move(rest), lock);
+    try {
+        take_back("");
+        give_back_claimed(lock);
+        give_back(lock);
+    } catch (const std::bad_alloc&) {  // it is the next run's, as after a crash
+        if (!lock.owns_lock()) lock.lock();
+    }
+    claimed_.clear();
+    sorted_.clear();
     crew_.clear();
     domains_.clear();
     asleep_.clear();
@@ -87,11 +93,11 @@ void QueueAgent::run() {
             wake_sleepers();
             if (!stopping_ && leading_ && !paused_ && claim(lock)) continue;
         } catch (const std::exception& e) {
-            if (!lock.owns_lock()) lock.lock();
-            lock.unlock();
+            if (lock.owns_lock()) lock.unlock();
             work_.trouble(e.what());
             lock.lock();
-            agent_.wait_for(lock, after_trouble, [&] { return stopping_; });
+            stumbled_ = look_ = true;
+            agent_.wait_for(lock, between_ticks, [&] { return stopping_; });
         }
         if (stopping_) break;
         auto until = ticked_ + between_ticks;
@@ -118,13 +124,16 @@ void QueueAgent::tick(Lock& lock) {
     bool changed = std::exchange(look_, false) || changed_;
     changed |= clock_jumped();
     // What others may have by now is not begun.
-    if (now >= store_.surely_ours()) give_back(take_back(""), lock);
+    if (now >= store_.surely_ours()) take_back("");
+    if (std::exchange(stumbled_, false)) line_up();
+    const bool lacking = stumbled_;
+    give_back_claimed(lock);
     const bool was_leading = leading_, was_paused = paused_;
-    auto returns = std::exchange(returns_, {});
     const auto beat = store_.beat_interval();
     const bool beats = beat > 0ms && now >= beaten_ + beat / 2;
     if (beats) beaten_ = now;
     lock.unlock();
+    if (lacking) work_.trouble("there is no memory, or no thread, to deliver mail with");
     bool paused = true, leading = was_leading;
     try {
         leading = leading || store_.lead();
@@ -137,8 +146,8 @@ void QueueAgent::tick(Lock& lock) {
     lock.lock();
     leading_ = leading;
     paused_ = paused;
-    give_back(std::move(returns), lock);
-    if (paused_ && !was_paused) give_back(take_back(""), lock);
+    if (paused_ && !was_paused) take_back("");
+    give_back(lock);
     look_for_stalled();
     // A worker that found the lease at its end has gone to wait, and the beat may have come after it.
     call_worker();
@@ -173,17 +182,37 @@ void QueueAgent::refresh(Lock& lock) {
     took_ = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
 }
 
+// What needs memory comes first in what follows: a domain is where it says that it is.
 void QueueAgent::sleep(const std::string& name, Domain& domain, QueueTime due) {
-    if (domain.where == Where::asleep) asleep_.erase({domain.due, name});
+    if (domain.where == Where::asleep && domain.due == due) return;
+    asleep_.insert({due, name});
+    not_asleep(name, domain);
     domain.due = due;
     domain.where = Where::asleep;
-    asleep_.insert({due, name});
 }
 
 void QueueAgent::make_ready(const std::string& name, Domain& domain) {
-    if (domain.where == Where::asleep) asleep_.erase({domain.due, name});
-    domain.where = Where::ready;
     ready_.push_back(name);
+    not_asleep(name, domain);
+    domain.where = Where::ready;
+}
+
+void QueueAgent::not_asleep(const std::string& name, const Domain& domain) noexcept {
+    if (domain.where != Where::asleep) return;
+    const auto at = std::find_if(asleep_.lower_bound({domain.due, {}}), asleep_.end(),
+                                 [&](const auto& entry) { return entry.second == name; });
+    if (at != asleep_.end()) asleep_.erase(at);
+}
+
+// After a lack of memory: what was forgotten is done now.
+void QueueAgent::line_up() {
+    for (auto& [name, way] : ways_) {
+        list(name, way);
+        unblock(way);
+    }
+    for (auto& [name, domain] : domains_)
+        if (domain.where == Where::full && domain.claimed <= most_claimed() / 2) make_ready(name, domain);
+    call_worker();
 }
 
 void QueueAgent::wake_sleepers() {
@@ -223,7 +252,7 @@ std::size_t QueueAgent::room(const Way& way) const {
 std::size_t QueueAgent::most_claimed() const { return claimed_ahead * limits_.each; }
 
 // A job of it has begun, or is given back.
-void QueueAgent::not_waiting(const std::string& name) {
+void QueueAgent::not_waiting(const std::string& name) noexcept try {
     const auto at = domains_.find(name);
     if (at == domains_.end()) return;
     auto& domain = at->second;
@@ -234,6 +263,8 @@ void QueueAgent::not_waiting(const std::string& name) {
     } else if (domain.where == Where::nowhere && domain.claimed == 0) {
         domains_.erase(at);
     }
+} catch (const std::bad_alloc&) {
+    stumbled_ = true;
 }
 
 // The next domain in turn. False: there is none, or nobody to deliver it.
@@ -241,85 +272,116 @@ bool QueueAgent::claim(Lock& lock) {
     if (ready_.empty() || runnable_.size() >= limits_.all) return false;
     const auto name = std::move(ready_.front());
     ready_.pop_front();
-    auto& domain = domains_[name];
+    auto& domain = domains_.find(name)->second;
     domain.where = Where::claiming;
     domain.again = false;
+    try {
+        claim_of(name, domain, lock);
+    } catch (...) {
+        if (!lock.owns_lock()) lock.lock();
+        if (domain.where == Where::claiming) domain.where = Where::nowhere;  // the next look finds it
+        throw;
+    }
+    return true;
+}
+
+void QueueAgent::claim_of(const std::string& name, Domain& domain, Lock& lock) {
     lock.unlock();
     const auto way_name = work_.way_of_domain(name);
     lock.lock();
     if (domain.claimed >= most_claimed()) {
         domain.where = Where::full;
-        return true;
+        return;
     }
     auto& way = ways_[way_name];
     const auto most = std::min(room(way), most_claimed() - domain.claimed);
     if (most == 0) {
-        domain.where = Where::blocked;
         way.blocked.push_back(name);
-        return true;
+        domain.where = Where::blocked;
+        return;
     }
     lock.unlock();
     const auto now = queue_now();
     std::optional<QueueTime> next;
-    Claimed jobs;
     try {
-        auto tasks = store_.claim(name, now, most);
-        const bool all = recipients(tasks) < most;
-        jobs = sorted(std::move(tasks));
+        claimed_ = store_.claim(name, now, most);
+        const bool all = recipients(claimed_) < most;
+        sorted_ = sorted(claimed_);
+        claimed_.clear();
         next = now;
         // What is due and was not given out is somebody else's at this moment.
         if (all)
             if ((next = store_.due(name))) next = std::max(*next, now + 100ms);
-    } catch (const std::exception& e) {
+    } catch (const StoreError& e) {
         next = now + std::chrono::milliseconds(after_trouble);
         work_.trouble(e.what());
     }
     lock.lock();
-    domain.claimed += jobs.size();
-    hand_out(std::move(jobs));
+    hand_out(domain);
     domain.where = Where::nowhere;
     if (domain.again || next == now) make_ready(name, domain);
     else if (next) sleep(name, domain, *next);
     else if (domain.claimed == 0) domains_.erase(name);
-    return true;
 }
 
 // By the ways that its recipients go.
-QueueAgent::Claimed QueueAgent::sorted(std::vector<QueueTask> tasks) const {
-    Claimed jobs;
-    for (auto& task : tasks) {
-        auto to = std::exchange(task.to, {});
+QueueAgent::Jobs QueueAgent::sorted(const std::vector<QueueTask>& tasks) const {
+    Jobs jobs;
+    for (const auto& task : tasks) {
         const auto first = jobs.size();
-        for (auto& t : to) {
+        for (const auto& t : task.to) {
             auto way = work_.way(task.from, t.recipient);
             auto job = std::find_if(jobs.begin() + std::ptrdiff_t(first), jobs.end(),
                                     [&](const QueueJob& j) { return j.way.same_as(way); });
-            if (job == jobs.end()) job = jobs.insert(job, {task, std::move(way)});
-            job->task.to.push_back(std::move(t));
+            if (job == jobs.end()) {
+                job = jobs.insert(job, {task, std::move(way)});
+                job->task.to.clear();
+            }
+            job->task.to.push_back(t);
         }
     }
     return jobs;
 }
 
-void QueueAgent::hand_out(Claimed jobs) {
-    for (auto& job : jobs) {
-        const auto name = job.way.name;
+// All of sorted_.
+void QueueAgent::hand_out(Domain& domain) {
+    while (!sorted_.empty()) {
+        const auto name = sorted_.front().way.name;
         auto& way = ways_[name];
-        way.jobs.push_back(std::move(job));
+        way.jobs.push_back(std::move(sorted_.front()));
+        sorted_.pop_front();
+        ++domain.claimed;
         list(name, way);
     }
     call_worker();
 }
 
+// What could not be handed out. By the agent's thread.
+void QueueAgent::give_back_claimed(Lock& lock) {
+    while (!claimed_.empty()) {
+        returns_.emplace_back();
+        returns_.back() = std::move(claimed_.back());
+        claimed_.pop_back();
+    }
+    while (!sorted_.empty()) {
+        returns_.emplace_back();
+        returns_.back() = std::move(sorted_.front().task);
+        sorted_.pop_front();
+    }
+    give_back(lock);
+}
+
 // In line, if it has something to do that may begin.
-void QueueAgent::list(const std::string& name, Way& way) {
+void QueueAgent::list(const std::string& name, Way& way) noexcept try {
     if (way.listed || way.jobs.empty() || !may_begin(way)) return;
-    way.listed = true;
     runnable_.push_back(name);
+    way.listed = true;
+} catch (const std::bad_alloc&) {
+    stumbled_ = true;
 }
 
 // Somebody for what is in line. One is enough: who begins something calls the next one.
-void QueueAgent::call_worker() {
+void QueueAgent::call_worker() noexcept {
     if (runnable_.empty()) return;
     if (idle_ > 0) workers_.notify_one();
     else hire();
@@ -332,65 +394,92 @@ bool QueueAgent::may_begin(const Way& way) const {
     return way.active < std::min(way.window, share);
 }
 
-void QueueAgent::unblock(Way& way) {
+void QueueAgent::unblock(Way& way) noexcept try {
     while (!way.blocked.empty() && room(way) > 0) {
-        const auto name = std::move(way.blocked.front());
+        const auto& name = way.blocked.front();
+        make_ready(name, domains_.find(name)->second);
         way.blocked.pop_front();
-        make_ready(name, domains_[name]);
     }
     if (!ready_.empty() && runnable_.size() <= limits_.all / 2) rouse();
+} catch (const std::bad_alloc&) {
+    stumbled_ = true;
 }
 
 // ---- who delivers ----
 
-void QueueAgent::hire() {
-    if (stopping_ || crew_.size() >= limits_.all) return;
-    try {
-        crew_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {
-        if (crew_.empty()) throw;  // fewer will do
-    }
+void QueueAgent::hire() noexcept try {
+    if (!stopping_ && crew_.size() < limits_.all) crew_.emplace_back([this] { work(); });
+} catch (const std::exception&) {
+    stumbled_ |= crew_.empty();  // fewer will do
 }
 
 void QueueAgent::work() {
     Lock lock(mutex_);
-    while (!stopping_) {
-        QueueJob job;
-        std::list<Running>::iterator at;
-        if (!begin(job, at)) {
+    while (!stopping_) try {
+            std::list<Running> mine(1);
+            Tasks back(1);
+            if (begin(mine)) {
+                deliver(mine, back, lock);
+                continue;
+            }
             ++idle_;
             workers_.wait(lock);
             --idle_;
-            continue;
+        } catch (const std::bad_alloc&) {
+            lock.unlock();
+            std::this_thread::sleep_for(10ms);
+            lock.lock();
         }
-        const auto idle = limits_.all - std::min(under_way_.size(), limits_.all);
-        lock.unlock();
-        work_.keep_idle(idle);
-        const auto result = work_.deliver(job);
-        lock.lock();
-        ended(at, result);
-    }
 }
 
-bool QueueAgent::begin(QueueJob& job, std::list<Running>::iterator& at) {
+// The first that may, out of its line into `mine`, which the caller has made: so nothing is thrown when it has left the
+// line.
+bool QueueAgent::begin(std::list<Running>& mine) {
     while (!runnable_.empty()) {
         if (under_way_.size() >= limits_.all || Clock::now() >= store_.surely_ours()) return false;
-        const auto name = std::move(runnable_.front());
+        auto& way = ways_.find(runnable_.front())->second;
+        const bool may = !way.jobs.empty() && may_begin(way);
+        if (may) {
+            mine.front().way = runnable_.front();
+            mine.front().domain = domain_of(way.jobs.front());
+        }
         runnable_.pop_front();
-        auto& way = ways_[name];
         way.listed = false;
-        if (way.jobs.empty() || !may_begin(way)) continue;
-        job = std::move(way.jobs.front());
+        if (!may) continue;
+        mine.front().since = Clock::now();
+        mine.front().job = std::move(way.jobs.front());
         way.jobs.pop_front();
-        not_waiting(domain_of(job));
         ++way.active;
-        at = under_way_.insert(under_way_.end(), {name, Clock::now()});
-        list(name, way);
-        unblock(way);
-        call_worker();
         return true;
     }
     return false;
+}
+
+void QueueAgent::deliver(std::list<Running>& mine, Tasks& back, Lock& lock) {
+    const auto at = mine.begin();
+    under_way_.splice(under_way_.end(), mine);
+    auto& way = ways_.find(at->way)->second;
+    not_waiting(at->domain);
+    list(at->way, way);
+    unblock(way);
+    call_worker();
+    const auto idle = limits_.all - std::min(under_way_.size(), limits_.all);
+    lock.unlock();
+    auto result = QueueTry::answered;
+    bool tried = false;
+    try {
+        work_.keep_idle(idle);
+        result = work_.deliver(at->job);
+        tried = true;
+    } catch (const std::exception& e) {
+        work_.trouble(e.what());
+    }
+    lock.lock();
+    if (!tried) {
+        back.front() = std::move(at->job.task);
+        returns_.splice(returns_.end(), back);
+    }
+    ended(at, result);
 }
 
 void QueueAgent::ended(std::list<Running>::iterator at, QueueTry result) {
@@ -398,7 +487,7 @@ void QueueAgent::ended(std::list<Running>::iterator at, QueueTry result) {
     const auto now = Clock::now();
     const auto took = std::chrono::duration<double>(now - at->since).count();
     under_way_.erase(at);
-    auto& way = ways_[name];
+    auto& way = ways_.find(name)->second;
     --way.active;
     if (result == QueueTry::sent) {
         way.usual = way.last_success == Clock::time_point{} ? took : 0.8 * way.usual + 0.2 * took;
@@ -417,7 +506,7 @@ void QueueAgent::ended(std::list<Running>::iterator at, QueueTry result) {
 void QueueAgent::look_for_stalled() {
     const auto now = Clock::now();
     for (const auto& r : under_way_) {
-        auto& way = ways_[r.way];
+        auto& way = ways_.find(r.way)->second;
         const auto usual = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(3 * way.usual));
         if (way.last_success < r.since && now - r.since > std::max<Clock::duration>(limits_.stall, usual))
             way.window = 1;
@@ -434,41 +523,46 @@ bool QueueAgent::clock_jumped() {
 
 // ---- what is not to be delivered after all ----
 
-std::vector<QueueTask> QueueAgent::take_back(const std::string& id) {
-    std::vector<QueueTask> out;
+void QueueAgent::take_back(const std::string& id) {
     for (auto& [name, way] : ways_) {
-        for (auto& job : way.jobs)
-            if (id.empty() || job.task.id == id) {
-                not_waiting(domain_of(job));
-                out.push_back(std::move(job.task));
+        for (std::size_t i = 0; i < way.jobs.size();) {
+            if (!id.empty() && way.jobs[i].task.id != id) {
+                ++i;
+                continue;
             }
-        if (id.empty()) way.jobs.clear();
-        else std::erase_if(way.jobs, [](const QueueJob& job) { return job.task.to.empty(); });
+            const auto domain = domain_of(way.jobs[i]);
+            returns_.emplace_back();
+            returns_.back() = std::move(way.jobs[i].task);
+            way.jobs.erase(way.jobs.begin() + std::ptrdiff_t(i));
+            not_waiting(domain);
+        }
         unblock(way);
     }
-    return out;
 }
 
 void QueueAgent::withdraw(const std::string& id) {
     Lock lock(mutex_);
-    give_back(take_back(id), lock);
+    take_back(id);
+    give_back(lock);
 }
 
-void QueueAgent::give_back(std::vector<QueueTask> tasks, Lock& lock) {
-    if (tasks.empty()) return;
+void QueueAgent::give_back(Lock& lock) {
+    if (returns_.empty()) return;
+    auto tasks = std::move(returns_);
+    returns_.clear();
     lock.unlock();
-    std::vector<QueueTask> refused;
-    for (auto& task : tasks) {
+    for (auto at = tasks.begin(); at != tasks.end();) {
         try {
-            store_.give_back(task);
-            waiting(lower_case(task.to.front().recipient.domain), queue_now());
+            store_.give_back(*at);
+            waiting(lower_case(at->to.front().recipient.domain), queue_now());
+            at = tasks.erase(at);
         } catch (const std::exception& e) {
             work_.trouble(e.what());
-            refused.push_back(std::move(task));
+            ++at;
         }
     }
     lock.lock();
-    std::ranges::move(refused, std::back_inserter(returns_));
+    returns_.splice(returns_.end(), tasks);
 }
 
 }  // namespace Net::SMTP

@@ -31,13 +31,14 @@ public:
         std::size_t all = 100, each = 20;
         std::chrono::milliseconds stall{5000};
     };
-    struct Work {  // none of them throws; they are called with no lock held
-        std::function<QueueTry(const QueueJob&)> deliver;
+    // They are called with no lock held, and throw nothing but a lack of memory.
+    struct Work {
+        std::function<QueueTry(const QueueJob&)> deliver;  // what throws has not begun
         std::function<QueueWay(const Sender&, const Recipient&)> way;
         std::function<std::string(const std::string& domain)> way_of_domain;
         std::function<bool()> paused;
         std::function<void(std::size_t idle)> keep_idle;  // so many connections at most
-        std::function<void(const std::string& what)> trouble;
+        std::function<void(const char* what)> trouble;    // never throws
     };
     QueueAgent(Store& store, Work work);
     // As cut_off().
@@ -77,37 +78,46 @@ private:
         Clock::time_point last_success{};
     };
     struct Running {
-        std::string way;
-        Clock::time_point since;
+        std::string way{}, domain{};
+        Clock::time_point since{};
+        QueueJob job{};
     };
-    using Claimed = std::vector<QueueJob>;
+    using Jobs = std::deque<QueueJob>;
+    using Tasks = std::list<QueueTask>;
 
     void run();
     void tick(Lock&);
     void refresh(Lock&);
     bool claim(Lock&);
-    Claimed sorted(std::vector<QueueTask> tasks) const;
-    void hand_out(Claimed);
+    void claim_of(const std::string& name, Domain&, Lock&);
+    Jobs sorted(const std::vector<QueueTask>& tasks) const;
+    void hand_out(Domain&);
+    void give_back_claimed(Lock&);
+    void line_up();
     void wake_sleepers();
     void sleep(const std::string& name, Domain&, QueueTime due);
     void make_ready(const std::string& name, Domain&);
-    void list(const std::string& name, Way&);
-    void call_worker();
+    void not_asleep(const std::string& name, const Domain&) noexcept;
+    // These never throw: what they could not do line_up() does.
+    void list(const std::string& name, Way&) noexcept;
+    void not_waiting(const std::string& domain) noexcept;
+    void unblock(Way&) noexcept;
+    void call_worker() noexcept;
+    void hire() noexcept;
     bool may_begin(const Way&) const;
     std::size_t room(const Way&) const;
     std::size_t most_claimed() const;
-    void not_waiting(const std::string& domain);
-    void unblock(Way&);
     void rouse();
     void work();
-    bool begin(QueueJob&, std::list<Running>::iterator&);
+    bool begin(std::list<Running>& mine);
+    void deliver(std::list<Running>& mine, Tasks& back, Lock&);
     void ended(std::list<Running>::iterator, QueueTry);
     void look_for_stalled();
     bool clock_jumped();
-    void hire();
-    // With an id: of that message; else all.
-    std::vector<QueueTask> take_back(const std::string& id);
-    void give_back(std::vector<QueueTask>, Lock&);
+    // Into returns_; with an id: of that message; else all.
+    void take_back(const std::string& id);
+    // Of returns_.
+    void give_back(Lock&);
 
     Store& store_;
     const Work work_;
@@ -126,7 +136,11 @@ private:
     std::unordered_map<std::string, Way> ways_;
     std::deque<std::string> runnable_;
     std::list<Running> under_way_;
-    std::vector<QueueTask> returns_;  // what the store would not have back yet
+    Tasks returns_;  // what the store has not back yet
+    // What the agent's own thread has claimed and not handed out yet: a lack of memory must not make it forget that.
+    std::vector<QueueTask> claimed_;
+    Jobs sorted_;
+    bool stumbled_ = false;  // over a lack of memory or threads: something may not stand in line where it should
     Clock::time_point refreshed_{}, beaten_{}, ticked_{};
     std::chrono::milliseconds took_{};  // the last look at all domains
     QueueTime::duration clocks_apart_{};

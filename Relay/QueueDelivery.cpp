@@ -47,32 +47,68 @@ struct QueueDelivery::Account {
 QueueDelivery::QueueDelivery(Settings settings, std::shared_ptr<Shared> drain)
     : settings_(std::move(settings)), drain_(std::move(drain)) {}
 
-bool QueueDelivery::drained() const { return Shared::wait(drain_, Deadline::max()).over(); }
+bool QueueDelivery::drained() const noexcept try {
+    return Shared::wait(drain_, Deadline::max()).over();
+} catch (const std::bad_alloc&) {
+    return false;
+}
+
+// What was delivered must not be delivered again: nobody else gets the task before it is recorded, so we don't give up
+// before the drain is over.
+template <class F>
+auto QueueDelivery::until_done(const QueueJob& job, F f) {
+    for (auto pause = 10ms;; pause = std::min<std::chrono::milliseconds>(2 * pause, 1s)) {
+        try {
+            return f();
+        } catch (const std::exception& e) {
+            trouble(job, e.what());
+            if (drained()) throw;
+        }
+        std::this_thread::sleep_for(pause);
+    }
+}
 
 QueueTry QueueDelivery::run(const QueueJob& job) {
     Message text;
     const auto results = relay(job, text);
-    auto account = judge(job, results);
-    notify(job, text, account);
-    if (record(job, account)) tell(job, account);
-    return said_of_place(results);
+    const auto place = said_of_place(results);
+    try {
+        const auto account = until_done(job, [&] {
+            auto all = judge(job, results);
+            notify(job, text, all);
+            return all;
+        });
+        if (until_done(job, [&] { return settings_.store.record(job.task, account.verdicts, account.notices); }))
+            tell(job, account);
+    } catch (const std::exception&) {
+        settings_.look();
+    }
+    return place;
+}
+
+void QueueDelivery::trouble(const QueueJob& job, const char* what) const noexcept try {
+    drain_->trouble(nullptr, job.task.id + ": " + what);
+} catch (const std::bad_alloc&) {
 }
 
 // What goes wrong on our side is told the program, and tried again like anything else.
 std::vector<Relay::Result> QueueDelivery::relay(const QueueJob& job, Message& text) {
     std::vector<Recipient> to;
-    for (const auto& t : job.task.to) to.push_back(t.recipient);
+    std::vector<Relay::Result> none;  // made before anything is delivered, since nothing may be thrown afterwards
+    for (const auto& t : job.task.to) {
+        to.push_back(t.recipient);
+        none.push_back({t.recipient, {451, "4.3.0", "Local error in processing"}, ""});
+    }
     try {
         text = settings_.store.text(job.task);
         if (const auto content = text.content()) content->shared = drain_;
         auto how = *job.way.how;
         how.head = job.task.head;
-        return Relay(job.task.from, to, text, how).results();
+        const Relay tried(job.task.from, to, text, how);
+        return until_done(job, [&] { return tried.results(); });
     } catch (const std::exception& e) {
-        drain_->trouble(nullptr, job.task.id + ": " + e.what());
+        trouble(job, e.what());
     }
-    std::vector<Relay::Result> none;
-    for (auto& r : to) none.push_back({std::move(r), {451, "4.3.0", "Local error in processing"}, ""});
     return none;
 }
 
@@ -128,19 +164,6 @@ void QueueDelivery::notify(const QueueJob& job, const Message& text, Account& ac
     } catch (const std::system_error&) {  // the text can't be read: what became of it is told all the same
         auto notice = delivery_notice(settings_.us, job.task, Message(), account.statuses, account.now);
         if (notice) account.notices.push_back(std::move(*notice));
-    }
-}
-
-// What was delivered must not be delivered again: nobody else gets the task before it is recorded, so we don't give up.
-bool QueueDelivery::record(const QueueJob& job, const Account& account) {
-    for (auto pause = 10ms;; pause = std::min<std::chrono::milliseconds>(2 * pause, 1s)) {
-        try {
-            return settings_.store.record(job.task, account.verdicts, account.notices);
-        } catch (const std::exception& e) {
-            drain_->trouble(nullptr, job.task.id + ": " + e.what());
-            if (drained()) return false;
-        }
-        std::this_thread::sleep_for(pause);
     }
 }
 

@@ -38,11 +38,13 @@ public:
         NoticeFrom us{};
         bool notices = true;
         std::function<void(const std::string& domain, QueueTime due)> waiting{};  // hears of mail that is put (back)
+        std::function<void()> look{};  // does so where that could not be said
     };
     // `drain` is the server whose stop ends all waits.
     QueueDelivery(Settings settings, std::shared_ptr<Shared> drain);
 
-    // Tries once. It is recorded when this returns, or the drain was over before the store would do it.
+    // Tries once. It is recorded when this returns, or the drain was over before the store would do it. What it throws
+    // is a lack of memory before anything was tried.
     QueueTry run(const QueueJob& job);
 
 private:
@@ -50,9 +52,11 @@ private:
     std::vector<Relay::Result> relay(const QueueJob& job, Message& text);
     Account judge(const QueueJob& job, const std::vector<Relay::Result>& results) const;
     void notify(const QueueJob& job, const Message& text, Account& account);
-    bool record(const QueueJob& job, const Account& account);
+    template <class F>
+    auto until_done(const QueueJob& job, F f);
     void tell(const QueueJob& job, const Account& account);
-    bool drained() const;
+    void trouble(const QueueJob& job, const char* what) const noexcept;
+    bool drained() const noexcept;
 
     Settings settings_;
     std::shared_ptr<Shared> drain_;
