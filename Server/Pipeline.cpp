@@ -77,10 +77,16 @@ Pipeline::Pipeline() : table_(std::make_shared<Table>()) {}
 Pipeline::~Pipeline() {
     // Nobody listens any more, and who removes itself or others while it goes finds nothing. A plugin may still be
     // telling events of its own here: it ends that in detached().
-    std::shared_ptr<const Table> last = std::make_shared<Table>();
+    std::shared_ptr<const Table> last;
+    try {
+        last = std::make_shared<Table>();
+    } catch (const std::bad_alloc&) {
+        // then who is being told hears it to the end
+    }
     {
         const std::lock_guard lock(mutex_);
-        last.swap(table_);
+        if (last) last.swap(table_);
+        else last = table_;
         version_.fetch_add(1, std::memory_order_release);
     }
     for (const auto& p : last->places) p.plugin->detached(*this, p.name);

@@ -74,8 +74,8 @@ Slot::Slot(std::shared_ptr<Shared> shared, std::string ip)
     : shared_(std::move(shared)), ip_(std::move(ip)), owner_(getpid()) {
     const auto& o = shared_->options;
     std::lock_guard lock(shared_->mutex);
+    const auto same = ip_.empty() ? 0 : ++shared_->per_ip[ip_];  // the one thing that may throw
     const auto all = ++shared_->connections;
-    const auto same = ip_.empty() ? 0 : ++shared_->per_ip[ip_];
     over_ = (o.max_connections > 0 && all > o.max_connections) ||
             (o.max_connections_per_ip > 0 && same > o.max_connections_per_ip);
     if (!over_) return;

@@ -86,11 +86,16 @@ public:
         }
     }
     // "time=... event=NAME" and what follows.
-    void event(const std::string& name, const std::string& rest) const noexcept {
+    void event(const std::string& name, const std::string& rest) const noexcept try {
         line("time=" + now() + " event=" + name + ' ' + rest);
+    } catch (const std::exception&) {
+        // a lack of memory
     }
-    void trouble(const std::string& what) const noexcept {
-        line("time=" + now() + " event=trouble what=" + log_value(what), Poco::Message::PRIO_WARNING);
+    void trouble(std::string_view what, std::string_view more = {}) const noexcept try {
+        line("time=" + now() + " event=trouble what=" + log_value(std::string(what).append(more)),
+             Poco::Message::PRIO_WARNING);
+    } catch (const std::exception&) {
+        // the same
     }
     // A file that was moved away is begun anew.
     void reopen() noexcept {

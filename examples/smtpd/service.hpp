@@ -108,7 +108,7 @@ public:
             try {
                 door.server().run([](Net::SMTP::Server::Client&) {}, {.drain = drain_});
             } catch (const std::exception& e) {
-                log_.trouble(door.name() + ": " + e.what());
+                log_.trouble("a listener has ended: ", e.what());
                 failed = true;
                 stop();
             }
@@ -129,7 +129,7 @@ public:
     }
 
     // Reads the configuration again. What can't be used leaves everything as it was, and is told. One thread.
-    void reload() noexcept {
+    void reload() noexcept try {
         try {
             log_.reopen();
             take_up(Settings(line_.options, line_.config));
@@ -137,6 +137,8 @@ public:
         } catch (const std::exception& e) {
             log_.event("reload", "result=failed what=" + log_value(e.what()));
         }
+    } catch (const std::bad_alloc&) {
+        // not even for the telling of it
     }
 
 private:
