@@ -1,6 +1,7 @@
 #include "QueueDelivery.hpp"
 
 #include <algorithm>
+#include <new>
 #include <optional>
 #include <random>
 #include <system_error>
@@ -75,7 +76,13 @@ QueueTry QueueDelivery::run(const QueueJob& job) {
     try {
         const auto account = until_done(job, [&] {
             auto all = judge(job, results);
-            notify(job, text, all);
+            try {
+                notify(job, text, all);
+            } catch (const std::bad_alloc&) {
+                throw;
+            } catch (const std::exception& e) {  // a notice that can't be made must not keep what was delivered
+                trouble(job, e.what());
+            }
             return all;
         });
         if (until_done(job, [&] { return settings_.store.record(job.task, account.verdicts, account.notices); }))
