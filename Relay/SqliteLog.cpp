@@ -12,10 +12,14 @@ namespace {
 // SQLite's own VFS for Unix can't write 128 KiB at once.
 constexpr std::size_t most_kept = 64 << 10;
 
+struct Free {
+    void operator()(char* octets) const { sqlite3_free(octets); }
+};
+
 // The log as SQLite sees it; the file itself follows it in memory.
 struct LogFile {
     sqlite3_file base;
-    std::unique_ptr<char[]> kept;  // of `most_kept` octets, from the first write on
+    std::unique_ptr<char, Free> kept;  // of `most_kept` octets, from the first write on
     std::size_t size;
     sqlite3_int64 begin;  // in the file
     int failed;           // what could not be written leaves a hole: nothing of its transaction can be committed
@@ -33,7 +37,7 @@ struct LogFile {
         return failed;
     }
     int write(const void* octets, std::size_t count, sqlite3_int64 at) {
-        if (!kept) kept.reset(new (std::nothrow) char[most_kept]);
+        if (!kept) kept.reset(static_cast<char*>(sqlite3_malloc64(most_kept)));
         const bool behind = at == begin + sqlite3_int64(size) && count <= most_kept - size;
         if (size > 0 && !behind) flush();
         if (failed != SQLITE_OK) return failed;

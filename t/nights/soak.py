@@ -191,9 +191,9 @@ def about(notice):
 # ---- whether it is flat ----
 
 def limits(minutes):
-    """A round is noisy, and a short night has few: then more is allowed a minute."""
+    """A round is noisy, and a short night has few: then more is allowed a minute; a database's file grows by steps."""
     few = minutes < 10
-    memory, number, disk = (8 * MIB, 60, 16 * MIB) if few else (256 * KIB, 1, 256 * KIB)
+    memory, number, disk = (8 * MIB, 60, 64 * MIB) if few else (256 * KIB, 1, 256 * KIB)
     return {"memory": Flat(memory, 16 * MIB), "descriptors": Flat(number, 30), "threads": Flat(number, 30), "files": Flat(number, 30), "disk": Flat(disk, 64 * MIB)}
 
 
