@@ -122,6 +122,7 @@ TEST_CASE("accept() takes no harm from connections that are gone before it looks
     play(wire, "S: 220\nS: 221\nS: EOF");
 }
 
+#if !defined(__SANITIZE_ADDRESS__)  // with which a look at a vtable needs descriptors of its own
 TEST_CASE("without descriptors accept() waits, without burning the processor, and goes on when there are some") {
     // In a child, so that the shortage is nobody else's.
     int pipe_fds[2];
@@ -160,6 +161,7 @@ TEST_CASE("without descriptors accept() waits, without burning the processor, an
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(status == 0);
 }
+#endif
 
 // ---- forked children ----
 

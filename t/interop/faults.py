@@ -386,6 +386,7 @@ class Run:
     def starting(self, kinds=KINDS):
         """It starts all the same, or says why not."""
         self.launch()
+        check(self.subject.server, "it does not start when nothing fails")
         for kind, those in self.sample(self.subject.nth.counts(), kinds).items():
             for at, fault in those:
                 self.subject.doing = f"{kind} {at} {called(fault)} at start"
