@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <functional>
@@ -84,9 +85,9 @@ TEST_CASE("a log that can't be written is 451 or 452, and then all goes on") {
     const Folder folder;
     SqliteStore store(folder.path);
     store.put(mail("first"));
-    int error = 0, failed = 0;
+    std::atomic<int> error{0}, failed{0};
     const auto fail = [&](int, const std::string& path) {
-        const int now = path.ends_with("-wal") ? error : 0;
+        const int now = path.ends_with("-wal") ? error.load() : 0;
         failed += now != 0;
         return now;
     };
