@@ -142,7 +142,7 @@ TEST_CASE("a large mail in a file stays in a file, and every way to its octets s
         CHECK(m.spooled());
         CHECK(m.size() == left.size());
         CHECK((m.view() == left));
-        CHECK((std::string(std::istreambuf_iterator<char>(*m.stream()), {}) == left));
+        CHECK((all_of(*m.stream()) == left));
         std::string some(9, '\0');
         CHECK(m.read(left.size() - 4, some.data(), some.size()) == 4);
         CHECK(some.substr(0, 4) == left.substr(left.size() - 4));

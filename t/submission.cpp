@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <fstream>
 #include <regex>
 #include <sstream>
 
@@ -33,11 +32,6 @@ struct Seen {
     std::optional<std::string> date, message_id;
 };
 
-std::string octets_of(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
 bool same_file(int fd, const std::string& path) {
     struct stat a {
     }, b{};
@@ -55,14 +49,14 @@ Seen look_at(const Message& m) {
     seen.message_id = m.header("message-id");
     char some[999];
     while (const auto n = m.read(seen.read.size(), some, sizeof some)) seen.read.append(some, n);
-    seen.streamed = {std::istreambuf_iterator<char>(*m.stream()), {}};
+    seen.streamed = all_of(*m.stream());
     {
         const Descriptor out(open((folder / "written").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
         m.write_to(out.get());
     }
-    seen.written = octets_of(folder / "written");
+    seen.written = content_of(folder / "written");
     m.save(folder / "saved");
-    seen.saved = octets_of(folder / "saved");
+    seen.saved = content_of(folder / "saved");
     seen.linked = m.spooled() && same_file(m.content()->file.get(), folder / "saved");
     return seen;
 }
@@ -450,8 +444,8 @@ TEST_CASE("submission: a relay hands on what the mail has become, a maildir and 
         CHECK(mails[0].text.starts_with("Received: "));
         CHECK(mails[0].text.ends_with('\n' + text));
         const auto boxed = std::filesystem::directory_iterator(folder / "box/new")->path().string();
-        CHECK(octets_of(boxed).ends_with('\n' + text));
-        CHECK(octets_of(folder / "piped").ends_with('\n' + text));
+        CHECK(content_of(boxed).ends_with('\n' + text));
+        CHECK(content_of(folder / "piped").ends_with('\n' + text));
     }
 }
 

@@ -125,7 +125,10 @@ class Postfix:
         self.home.mkdir(mode=0o755)
         values = dict(home=self.home, root=PEERS / "postfix", owner=OWNER, unprivileged=UNPRIVILEGED, group=GROUP, log=self.log,
                       box=box.folder, hostname=self.hostname, withhold=withhold, via=via, port=self.port, **self.more)
-        (self.home / "main.cf").write_text(MAIN.format(**values))
+        # Each parameter once. Postfix warns of those given twice, its log daemon too: to the socket that only it reads, which
+        # has room for ten lines. If the others have filled it by then, it waits for itself, and all of them for it.
+        parameters = dict(line.split(" =", 1) for line in MAIN.format(**values).splitlines())
+        (self.home / "main.cf").write_text("".join(f"{name} ={value}\n" for name, value in parameters.items()))
         (self.home / "master.cf").write_text(MASTER.format(**values))
         (self.home / "recipients").write_text(RECIPIENTS)
         for name in ("main.cf", "master.cf", "recipients"):  # Postfix waits a second or two for a file just written
