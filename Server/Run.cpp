@@ -249,11 +249,9 @@ void Server::Crew::work(const std::shared_ptr<Post>& post) {
             std::unique_lock lock(mutex);
             leave(*post);
             if (!connection) return;
+            if (post->waiting == 0) join_ended(lock);  // lets go of the lock: what it guards is looked at behind it
             refuse = how.limit > 0 && serving >= how.limit;
-            if (!refuse && post->waiting == 0 && post->listener) {
-                join_ended(lock);
-                refuse = !enlist(post);
-            }
+            if (!refuse && post->waiting == 0 && post->listener) refuse = !enlist(post);
             ++serving;
         }
         try {
