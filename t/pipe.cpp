@@ -130,7 +130,7 @@ TEST_CASE("pipe: a CR that stands alone is kept with LF line ends too") {
     CHECK(script.text("got") == with_lf(front + text));
 }
 
-TEST_CASE("pipe: 20 MB arrive whole, also when the command is slow to begin and talks meanwhile") {
+TEST_CASE("pipe: many megabytes arrive whole, also when the command is slow to begin and talks meanwhile") {
     Script script("head -c 300000 /dev/zero; cat >$d/got; head -c 300000 /dev/zero >&2");
     const auto text = large();
     CHECK(deliver(script.pipe, Message(text)).positive());

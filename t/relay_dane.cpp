@@ -152,13 +152,13 @@ TEST_CASE("a record of an authority is good for certificates of it, with the hos
         {{.names = {"other.test"}}, false, false},
         {expired({.names = {"mx.d.test"}}), false, false},
     };
-    for (const auto& c : cases)
+    for (const auto& c : cases) {
+        const auto files = with_root(authority().issue(c.wanted));
         for (const int selector : {0, 1})
             for (const int matching : {0, 1, 2}) {
                 CAPTURE(c.wanted.names[0]);
                 CAPTURE(selector);
                 CAPTURE(matching);
-                const auto files = with_root(authority().issue(c.wanted));
                 for (const bool smart : {false, true}) {
                     Zone zone(files);
                     zone.tlsa(record(2, selector, matching, authority().file()));
@@ -168,6 +168,7 @@ TEST_CASE("a record of an authority is good for certificates of it, with the hos
                     CHECK(!exposed(zone.hop.finish()));
                 }
             }
+    }
     Zone zone(with_root(authority().issue({.names = {"mx.d.test"}})));
     zone.tlsa(record(2, 0, 1, stranger().file()));
     CHECK(zone.sent().reply.status == "4.7.5");

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "certificates.hpp"
+#include "sanitized.hpp"
 
 #include <doctest/doctest.h>
 
@@ -18,14 +19,6 @@ using Did = TLSLayer::Did;
 using Mode = ServerTLS::ClientCertificate;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool sanitized = false;
-#endif
 
 Certificates& ca() {
     static Certificates authority;

@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "sanitized.hpp"
 #include "signed_zone.hpp"
 
 using namespace test;
@@ -16,15 +17,6 @@ using Net::SMTP::Records;
 using test::dns::Answer;
 using Status = Records::Status;
 using Texts = std::vector<std::string>;
-
-// A sanitizer's own locks don't survive a fork in a process with threads, and it needs descriptors itself.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool sanitized = false;
-#endif
 
 namespace {
 
