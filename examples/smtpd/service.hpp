@@ -113,7 +113,13 @@ public:
                 stop();
             }
         };
-        for (std::size_t i = 1; i < doors_.size(); ++i) others.emplace_back([&, i] { serve(*doors_[i]); });
+        try {
+            for (std::size_t i = 1; i < doors_.size(); ++i) others.emplace_back([&, i] { serve(*doors_[i]); });
+        } catch (const std::exception& e) {
+            log_.trouble("a listener can't be served: ", e.what());
+            failed = true;
+            stop();
+        }
         serve(*doors_.front());
         for (auto& other : others) other.join();
         if (failed) throw std::runtime_error("a listener could not go on");
