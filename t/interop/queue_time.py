@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from ledger import Ledger, numbered
 from parts import EXAMPLES, PATIENCE, case, check, equal, free_port, smtp, wait_for
 from queued import FOUND, IN_FLIGHT, NOT_FOUND, SMTPD, WRONG, Account, Clients, bulk, caught, end, start
-from shim import Calendar
+from shim import CLOCK_JUMPS, Calendar
 
 ANNA, BERT, CARL = "anna@example.org", "bert@example.test", "carl@example.test"
 HOUR, DAY = 3600, 86400
@@ -52,7 +52,7 @@ class Jumping:
         account.nothing_twice()
 
 
-@case("the clock jumps two hours ahead: mail that was to wait for an hour goes out, without being asked for")
+@case("the clock jumps two hours ahead: mail that was to wait for an hour goes out, without being asked for", CLOCK_JUMPS)
 def forward(box):
     world = Jumping(box, retry=HOUR)
     waiting = world.mail(20, CARL)
@@ -64,7 +64,7 @@ def forward(box):
     world.account()
 
 
-@case("the clock jumps a month ahead: mail that waits is tried before it is given up, and a bounce tells of what is refused again")
+@case("the clock jumps a month ahead: mail that waits is tried before it is given up, and a bounce tells of what is refused again", CLOCK_JUMPS)
 def far_forward(box):
     world = Jumping(box, retry=HOUR)
     world.hop.main.say = {"RCPT": lambda line: put_off(line) if "example.test" in line else ""}
@@ -82,7 +82,7 @@ def far_forward(box):
     equal({pair for pair in world.hop.seen() if pair[0]}, good, "what was delivered")
 
 
-@case("the clock jumps an hour back: new mail goes out at once, old mail when it is asked for; a month back, by itself")
+@case("the clock jumps an hour back: new mail goes out at once, old mail when it is asked for; a month back, by itself", CLOCK_JUMPS)
 def backward(box):
     world = Jumping(box, retry=5)
     waiting = world.mail(10, CARL)
