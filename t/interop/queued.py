@@ -147,7 +147,7 @@ class Clients:
 
     def work(self, which):
         mail = self.next()
-        while mail:
+        while mail and not self.over:
             try:
                 with smtp(self.ports[which % len(self.ports)]) as session:
                     while mail:
