@@ -13,7 +13,7 @@ from pathlib import Path
 
 import record
 from maildir import Maildirs
-from parts import PEERS, Failed, Skipped, check, free_port, wait_for
+from parts import PEERS, Late, Skipped, check, free_port, wait_for
 
 UNSHARE = ("/usr/bin/unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c")
 OWN = ("etc", "var", "run", "tmp", "proc")  # entries of the root folder that are not the system's
@@ -58,7 +58,7 @@ class Cell(Maildirs):
                 return
             box.started.remove(self)
             self.kill()
-        raise Failed(f"{self.name} does not start")
+        raise Late(f"{self.name} does not start")
 
     def greets_or_ended(self):
         if self.process.poll() is not None:

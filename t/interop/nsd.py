@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 
-from parts import PATIENCE, Failed, check, client, die_with_us, free_port, peer, wait_for
+from parts import PATIENCE, Failed, Late, check, client, die_with_us, free_port, peer, wait_for
 
 CONFIGURATION = """\
 server:
@@ -84,7 +84,7 @@ class Nsd:
                 return
             box.started.remove(self)
             self.kill()
-        raise Failed("nsd does not start")
+        raise Late("nsd does not start")
 
     def sign(self, name, spoil):
         """By a new key, whose DS record goes to the anchors."""

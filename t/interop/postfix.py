@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from parts import PATIENCE, PEERS, Failed, Skipped, check, client, free_ports, peer, wait_for
+from parts import PATIENCE, PEERS, Late, Skipped, check, client, free_ports, peer, wait_for
 
 OWNER, UNPRIVILEGED, GROUP = "nobody", "daemon", "mail"  # Postfix insists that these three differ
 
@@ -108,7 +108,7 @@ class Postfix:
                 return
             box.started.remove(self)
             self.kill()
-        raise Failed("Postfix does not start")
+        raise Late("Postfix does not start")
 
     def answers_or_ended(self):
         if self.master.poll() is not None:

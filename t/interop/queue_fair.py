@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ledger import STALL, Ledger, numbered
 from nsd import Nsd
-from parts import PATIENCE, Failed, Skipped, case, check, equal, free_port, wait_for
+from parts import PATIENCE, Failed, Late, Skipped, case, check, equal, free_port, wait_for
 from queued import SMTPD, WRONG, Account, Clients, bulk, caught, end, start, together
 
 STALLED, GOOD = 20, 40  # domains
@@ -75,7 +75,7 @@ def beside_the_stalled(box, program=SMTPD, patience=PATIENCE, well_before=0, **s
     try:
         wait_for("1000 good mails are delivered", lambda: world.taken("g") == 1000, patience)
     except Failed:
-        raise Failed(f"{world.taken('g')} of 1000 good mails came while the others stalled; {world.hop.open} connections were open") from None
+        raise Late(f"{world.taken('g')} of 1000 good mails came while the others stalled; {world.hop.open} connections were open") from None
     equal(world.taken("s"), well_before * STALLED, "mails taken by hosts that stall")
     world.hop.let_go()
     everybody = together(good, bad, early)

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 
 from ledger import numbered
-from parts import EXAMPLES, PATIENCE, TREE, Failed, Server, check, equal, smtp, wait_for
+from parts import EXAMPLES, PATIENCE, TREE, Failed, Late, Server, check, equal, smtp, wait_for
 
 SMTPD, SMTPQ, WRONG = EXAMPLES / "smtpd", EXAMPLES / "smtpq", TREE / "t/interop/forgetful.py"
 FOUND, NOT_FOUND, IN_FLIGHT = 0, 1, 3  # what smtpq ends with
@@ -177,7 +177,8 @@ class Clients:
         until = time.monotonic() + seconds
         for thread in self.threads:
             thread.join(max(0, until - time.monotonic()))
-            check(not thread.is_alive(), "a client got no answer at all")
+            if thread.is_alive():
+                raise Late("a client got no answer at all")
 
     def finish(self):
         self.over = True
@@ -274,6 +275,7 @@ def bulk(port, number, of, connections=32, in_one_go=50, octets=None):
         thread.start()
     for thread in threads:
         thread.join(4 * PATIENCE)
-        check(not thread.is_alive(), "a connection stays without answers")
+        if thread.is_alive():
+            raise Late("a connection stays without answers")
     equal(set(taken), {b"250"}, "replies")
     return taken[b"250"]

@@ -5,7 +5,7 @@ import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-from parts import PEERS, Failed, case, check, peer, system
+from parts import PEERS, Late, case, check, peer, system
 from secured import Authority, Secured
 
 # Not what only an HTTP server can have, and no simulation of clients. The second port has the same TLS: there a part of
@@ -44,7 +44,7 @@ def scan(box, options, where):
         except subprocess.TimeoutExpired:
             os.killpg(scanning.pid, signal.SIGTERM)  # it starts many programs
             scanning.wait(10)
-            raise Failed("testssl.sh did not end in time") from None
+            raise Late("testssl.sh did not end in time") from None
     check(found.exists(), "testssl.sh found nothing out")
     return {each["id"]: (each["severity"], each["finding"]) for each in json.loads(found.read_text())}
 

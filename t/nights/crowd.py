@@ -12,7 +12,7 @@ import struct
 import time
 from collections import Counter
 
-from parts import PATIENCE, Failed, check
+from parts import PATIENCE, Failed, Late
 
 REPLY = re.compile(rb"^(\d{3})(?: [^\n]*)?\n", re.MULTILINE)
 AT_ONCE = 500  # connections that have not been greeted yet
@@ -129,7 +129,8 @@ class Crowd:
         """Lets them go on until that is true."""
         end = time.monotonic() + seconds
         while not condition():
-            check(time.monotonic() < end, f"waited {seconds} s in vain: {what}; {self}")
+            if time.monotonic() > end:
+                raise Late(f"waited {seconds} s in vain: {what}; {self}")
             self.step()
 
     def step(self):
