@@ -6,14 +6,20 @@
 #include <Net/SMTP/Server.hpp>
 
 #include "../../examples/arguments.hpp"
+#include "log_store.hpp"
 #include "open_store.hpp"
 
 using namespace Net::SMTP;
 
+static std::shared_ptr<Store> store_at(const std::string& place) {
+    if (place.starts_with("log:")) return std::make_shared<LogStore>(place.substr(4));
+    return open_store(place);
+}
+
 int main(int argc, char** argv) try {
     const Arguments given(argc, argv, "Queues every mail.",
                           {{"--listen", "HOST:PORT", "where to listen", "", "127.0.0.1:0", is_address},
-                           {"--queue", "PLACE", "where it keeps the mail: a folder, or postgresql://..."},
+                           {"--queue", "PLACE", "where it keeps the mail: a folder, postgresql://..., or log:FILE, which only writes"},
                            {"--via", "HOST:PORT", "the next hop; without it everything waits", "", "", is_address},
                            {"--maxrelay", "N", "deliveries at once", "", "100", is_number},
                            {"--per-destination", "N", "of them to one", "", "20", is_number}});
@@ -29,7 +35,7 @@ int main(int argc, char** argv) try {
     how.paused = !given.has("--via");
     if (given.has("--via")) how.otherwise.host = given("--via");
 
-    const auto queue = std::make_shared<Queue>(open_store(given("--queue")), how);
+    const auto queue = std::make_shared<Queue>(store_at(given("--queue")), how);
     queue->on<Event::Trouble>([](Event::Trouble& e) { std::fprintf(stderr, "trouble: %s\n", e.what.c_str()); });
     Server server(given.all("--listen"), queue->apply({.hostname = "queue.example.org", .max_commands = 0}));
     server.pipeline().add("queue", queue);

@@ -15,6 +15,7 @@ PEERS = {"postfix": keepers.Postfix, "opensmtpd": keepers.OpenSMTPD, "exim": kee
 WHAT = {
     "smtpd": "our daemon: its queue in SQLite, with all its policies and its log",
     "bare": "the least program around the same queue: no policy, no log",
+    "floor-log": "the same program before a log that is written and synced, and never read: what a store could reach",
     "bare-pg": "the same with its queue in a private PostgreSQL, whose CPU counts too",
     "postfix": "Postfix's smtpd and cleanup; nobody takes the mail out of `incoming`",
     "opensmtpd": "OpenSMTPD, its delivery paused",
@@ -33,7 +34,7 @@ class Ours(Server):
             command = [OURS, "--listen", "127.0.0.1:0", "--hostname", "ours.example.org", "--queue", place, "--trusted",
                        "127.0.0.0/8", "--relay", via or "127.0.0.1:1", "--paused", "false" if via else "true"]
         else:
-            command = [BARE, "--queue", database.url if database else place, *(["--via", via] if via else [])]
+            command = [BARE, "--queue", database.url if database else f"log:{place}" if name == "floor-log" else place, *(["--via", via] if via else [])]
         began = time.monotonic()
         super().__init__(name, command)
         self.greeted = time.monotonic() - began

@@ -21,7 +21,7 @@ WHAT = {
     "100": "100 connections",
     "64k": "10 connections, messages of 64 KiB",
 }
-NAMES = ["smtpd", "bare", "bare-pg", "postfix", "opensmtpd", "exim"]
+NAMES = ["smtpd", "bare", "floor-log", "bare-pg", "postfix", "opensmtpd", "exim"]
 LATER = {"opensmtpd", "exim", "bare-pg"}
 THREADS = (1, 64) if QUICK else (1, 16, 64)
 CPU = "cpu_us_per_message"
@@ -51,7 +51,7 @@ def start_all(figures, mode, names, box):
 
 
 def measure(figures):
-    names = chosen("SERVERS", NAMES, [name for name in NAMES if not QUICK or name != "bare"])
+    names = chosen("SERVERS", NAMES, [name for name in NAMES if not QUICK or name not in ("bare", "floor-log")])
     modes = chosen("MODES", MODES, MODES)
     with queues.Boxes() as boxes:
         for group in [modes] if QUICK else [[mode] for mode in modes]:  # new queues for each mode, where there is time
