@@ -26,6 +26,8 @@
 #include <utility>
 #include <vector>
 
+#include "sanitized.hpp"
+
 namespace test {
 
 using namespace Net::SMTP;
@@ -34,7 +36,7 @@ using Clock = std::chrono::steady_clock;
 using Addresses = std::vector<std::string>;
 
 // How long anything may take that is to happen at once; much, because sanitizers are slow and machines busy.
-constexpr auto patience = 30s;
+constexpr auto patience = sanitized ? 90s : 30s;
 
 // A thread that has to end in time. What it throws comes out of join().
 class Background {
