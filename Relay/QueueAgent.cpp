@@ -5,6 +5,8 @@
 #include <new>
 #include <utility>
 
+#include "../Server/Turns.hpp"
+
 namespace Net::SMTP {
 
 namespace {
@@ -414,6 +416,7 @@ void QueueAgent::hire() noexcept try {
 }
 
 void QueueAgent::work() {
+    const Turns turns;
     Lock lock(mutex_);
     while (!stopping_) try {
             std::list<Running> mine(1);

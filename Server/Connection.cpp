@@ -23,6 +23,7 @@
 #include "Files.hpp"
 #include "Shared.hpp"
 #include "Socket.hpp"
+#include "Turns.hpp"
 
 namespace Net::SMTP {
 
@@ -159,7 +160,8 @@ Connection::Got Connection::poll_input(Deadline deadline, bool heed_stop, bool h
 }
 
 std::ptrdiff_t Connection::take(char* to, std::size_t size, bool wait) {
-    if (!layer_) return socket_ ? recv(in_, to, size, wait ? 0 : MSG_DONTWAIT) : read(in_, to, size);
+    if (!layer_ && !socket_) return read(in_, to, size);
+    if (!layer_) return wait ? Turns::receive(in_, to, size) : recv(in_, to, size, MSG_DONTWAIT);
     std::size_t got = 0;
     switch (layer_->read(to, size, got, wait)) {
         case TLSLayer::Did::done: return std::ptrdiff_t(got);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "Address.hpp"
+#include "Turns.hpp"
 
 namespace Net::SMTP {
 
@@ -218,7 +219,8 @@ int OpenSSLLayer::on_read(BIO* bio, char* to, std::size_t size, std::size_t* got
 // 0: nothing now, the end, or an error.
 std::size_t OpenSSLLayer::receive(char* to, std::size_t size) {
     if (recvs_left_-- <= 0) return 0;
-    const auto n = recv(fd_, to, size, std::exchange(may_wait_, false) ? 0 : MSG_DONTWAIT);
+    const bool wait = std::exchange(may_wait_, false);
+    const auto n = wait ? Turns::receive(fd_, to, size) : recv(fd_, to, size, MSG_DONTWAIT);
     ended_ = n == 0;
     heard_ |= n > 0;
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) input_error_ = errno;

@@ -24,6 +24,7 @@
 #include "Event.hpp"
 #include "Listener.hpp"
 #include "Shared.hpp"
+#include "Turns.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define NET_SMTP_SANITIZED 1
@@ -191,7 +192,10 @@ bool Server::Crew::enlist(const std::shared_ptr<Post>& post) {
 void* Server::Crew::enter(void* argument) {
     const std::unique_ptr<Start> start(static_cast<Start*>(argument));
     auto& crew = *start->crew;
-    crew.work(start->post);
+    {
+        const Turns turns;
+        crew.work(start->post);
+    }
     std::unique_lock lock(crew.mutex);
     crew.join_ended(lock);  // or a crowd that has gone would leave its stacks here until the next one comes
     crew.ended.push_back(pthread_self());
