@@ -105,8 +105,9 @@ inline Relay::Options via(const NextHop& hop) {
     Relay::Options o;
     o.host = hop.address();
     o.hostname = "relay.test";
-    o.total = 15s;
-    o.patience = {10s, 10s, 10s, 10s, 10s, 10s, 10s, 10s, 2s};
+    o.total = slower * 15s;
+    const auto each = slower * 10s;
+    o.patience = {each, each, each, each, each, each, each, each, 2s};
     return o;
 }
 

@@ -60,7 +60,7 @@ struct Zone {
         auto o = through(smart ? "mx.d.test:" + std::to_string(hop.port()) : "", ClientTLS({.level = Level::dane}));
         o.resolver = dns;
         o.mx_port = hop.port();
-        o.patience.lookup = 1s;
+        o.patience.lookup = slower * 1s;
         return o;
     }
     Relay::Result sent(bool smart = false) const { return test::sent(options(smart)); }

@@ -70,8 +70,9 @@ inline Relay::Options through(const std::string& address, const ClientTLS& tls) 
     o.host = address;
     o.tls = tls;
     o.hostname = "relay.test";
-    o.total = 20s;
-    o.patience = {10s, 10s, 10s, 10s, 10s, 10s, 10s, 10s, 2s, 5s, 10s};
+    o.total = slower * 20s;
+    const auto each = slower * 10s;
+    o.patience = {each, each, each, each, each, each, each, each, 2s, slower * 5s, each};
     o.received = false;
     return o;
 }
