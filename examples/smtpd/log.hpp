@@ -3,7 +3,6 @@
 
 #include <Poco/AutoPtr.h>
 #include <Poco/Channel.h>
-#include <Poco/FileChannel.h>
 #include <Poco/Message.h>
 #include <Poco/NullChannel.h>
 #include <Poco/SyslogChannel.h>
@@ -21,6 +20,7 @@
 #include <Net/SMTP/Relay/Queue.hpp>
 #include <Net/SMTP/Server.hpp>
 
+#include "log_file.hpp"
 #include "settings.hpp"
 
 // What anybody may have said, as a value: without controls, in quotes where it needs them, and no longer than 320
@@ -44,23 +44,10 @@ inline std::string log_value(std::string_view text) {
     return plain ? out : '"' + out + '"';
 }
 
-// A line is one write: Poco's own takes several, each of them a system call.
-class StderrChannel : public Poco::Channel {
-public:
-    void log(const Poco::Message& message) override {
-        const auto line = message.getText() + '\n';
-        for (std::size_t done = 0; done < line.size();) {
-            const auto n = write(2, line.data() + done, line.size() - done);
-            if (n < 0 && errno != EINTR) return;
-            done += n < 0 ? 0 : static_cast<std::size_t>(n);
-        }
-    }
-};
-
 // Any thread may write.
 class Log {
 public:
-    // Poco::Exception, std::runtime_error when the file can't be written.
+    // std::system_error when the file can't be written.
     explicit Log(const Settings& given) : name_(given.text("name").empty() ? "smtpd" : given.text("name")) {
         const auto where = given.text("log");
         if (where == "stderr") {
@@ -72,7 +59,7 @@ public:
             channel_ = new Poco::NullChannel;
         } else {
             file_ = Settings::absolute(where);
-            channel_ = new Poco::FileChannel(file_);
+            channel_ = new LogFile(file_);
         }
         channel_->open();
     }
@@ -98,13 +85,8 @@ public:
         // the same
     }
     // A file that was moved away is begun anew.
-    void reopen() noexcept {
-        try {
-            channel_->close();
-            channel_->open();
-        } catch (...) {
-            // it is tried again with the next line
-        }
+    void reopen() noexcept try { channel_->open(); } catch (const std::exception& e) {
+        trouble(e.what());
     }
     // Whoever we become must be able to do that.
     void give_to(uid_t user, gid_t group) const {

@@ -120,6 +120,28 @@ def full(box):
     on_a_full_disk(box, SMTPD, Disk.fill)
 
 
+@case("smtpd's log on a full disk: mail is taken all the same, and the log goes on when there is room again")
+def full_log(box):
+    disk = Disk(box)
+    daemon = start(box, SMTPD, under=disk.under, trusted="127.0.0.0/8", log=f"{disk.where}/log", paused="true")
+    disk.seen_by(daemon)
+    log = disk.path / "log"
+
+    def send(number):
+        with smtp(daemon.port) as session:
+            said = [hand_in(session, "anna@example.org", [BERT], numbered(SMALL))[0] for _ in range(number)]
+        equal(set(said), {250}, "what the sender heard")
+    send(1)
+    wait_for("the mail is in the log", lambda: b"event=queued" in log.read_bytes())
+    disk.fill()
+    send(40)  # more than what is left of its last page
+    disk.free()
+    size = log.stat().st_size
+    send(1)
+    wait_for("it goes on", lambda: b"event=queued" in log.read_bytes()[size:])
+    check(all(line.startswith(b"time=") for line in log.read_bytes()[size:].splitlines()[1:]), "torn lines:", log.read_bytes()[size:])
+
+
 @case("smtpd on a disk without inodes: 452 or 451, and well again by itself; nothing lost, nothing twice")
 def no_inodes(box):
     disk, hop = Disk(box), Ledger(box)
