@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <Net/SMTP/Server.hpp>
@@ -31,11 +33,10 @@ class Door {
 public:
     // Listens. BadConfig, std::system_error.
     Door(std::string name, const Settings& given, Net::SMTP::Options options)
-        : name_(std::move(name)), addresses_(door_addresses(given, name_)), server_(open(given, std::move(options))) {}
+        : name_(std::move(name)), server_(open(given, door_addresses(given, name_), std::move(options))) {}
 
     const std::string& name() const { return name_; }
     Net::SMTP::Server& server() { return *server_; }
-    const std::vector<std::string>& addresses() const { return addresses_; }
 
     // From now on these policies; each in the place of the one before.
     void set(const Policies& all) {
@@ -45,24 +46,21 @@ public:
 
     // Listens where it does not yet. Then either settle() or undo() completes it. std::system_error.
     void listen_to(const std::vector<std::string>& addresses) {
-        for (const auto& address : addresses) {
-            if (std::find(addresses_.begin(), addresses_.end(), address) != addresses_.end()) continue;
-            server_->start_listener(address);
-            begun_.push_back(address);
-        }
+        for (const auto& address : addresses)
+            if (!places_.contains(address)) start(*server_, address, begun_);
     }
     void undo() {
-        for (const auto& address : begun_) server_->stop_listener(address);
+        end(begun_, places_);
         begun_.clear();
     }
     // Listens nowhere else, and says where it does now.
     void settle(const std::vector<std::string>& addresses) {
-        for (const auto& address : addresses_)
-            if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
-                server_->stop_listener(address);
-        if (!begun_.empty()) ready();
-        begun_.clear();
-        addresses_ = addresses;
+        const bool more = !begun_.empty();
+        auto gone = std::exchange(places_, std::exchange(begun_, {}));
+        for (const auto& address : addresses)
+            if (auto stays = gone.extract(address)) places_.insert(std::move(stays));
+        end(gone, places_);
+        if (more) ready();
     }
 
     void ready() {
@@ -73,7 +71,27 @@ public:
     }
 
 private:
-    std::unique_ptr<Net::SMTP::Server> open(const Settings& given, Net::SMTP::Options options) {
+    using Places = std::map<std::string, std::vector<Net::SMTP::Endpoint>>;  // by the address as it is written
+
+    static void start(Net::SMTP::Server& server, const std::string& address, Places& places) {
+        for (auto& where : server.start_listener(address)) places[address].push_back(std::move(where));
+    }
+    // One place may be written in several ways: who stays keeps it.
+    void end(const Places& gone, const Places& stay) {
+        const auto kept = [&](const Net::SMTP::Endpoint& where) {
+            return std::ranges::any_of(
+                stay, [&](const auto& place) { return std::ranges::find(place.second, where) != place.second.end(); });
+        };
+        for (const auto& [address, places] : gone) {
+            if (std::ranges::none_of(places, kept)) server_->stop_listener(address);
+            else
+                for (const auto& where : places)
+                    if (!kept(where)) server_->stop_listener(where.str());
+        }
+    }
+
+    std::unique_ptr<Net::SMTP::Server> open(const Settings& given, const std::vector<std::string>& addresses,
+                                            Net::SMTP::Options options) {
         try {
             if (name_ == "submission") {
                 if (!options.auth) given.refuse(name_, "needs auth_file");
@@ -82,13 +100,18 @@ private:
             } else if (name_ == "lmtp") {
                 options.protocol = Net::SMTP::Protocol::lmtp;
             }
-            return std::make_unique<Net::SMTP::Server>(addresses_, std::move(options));
+            const std::vector<std::string> first(addresses.begin(), addresses.begin() + 1);
+            auto server = std::make_unique<Net::SMTP::Server>(first, std::move(options));
+            places_[first.front()] = server->addresses();
+            for (auto address = addresses.begin() + 1; address != addresses.end(); ++address)
+                start(*server, *address, places_);
+            return server;
         } catch (const std::invalid_argument& e) {
             given.refuse(name_, e.what());
         }
     }
 
     const std::string name_;
-    std::vector<std::string> addresses_, begun_{};
+    Places places_{}, begun_{};
     const std::unique_ptr<Net::SMTP::Server> server_;
 };

@@ -422,6 +422,29 @@ def reloads(box):
         equal(answers("a@two.test", "a@three.test"), [250, 550], "answers after a reload that failed")
 
 
+@case("smtpd: SIGHUP: an address of `listen` that is written in another way is listened on as before, after a reload that failed too")
+def written_otherwise(box):
+    file, port = box.new("smtpd.properties"), free_port()
+
+    def write(*addresses):
+        file.write_text(f"listen = {', '.join(addresses)}\nhostname = mx.example.test\ndns = none\n")
+    write(f"127.0.0.1:{port}")
+    daemon = start(box, file=file)
+    for ways in [[f"127.0.0.1:0{port}"], [f"127.0.0.1:{port}", f"127.0.0.1:00{port}"], [f"localhost:{port}"], [f"127.0.0.1:{port}"]]:
+        write(*ways)
+        daemon.reload()
+        with smtp(port):
+            pass
+    write(f"127.0.0.1:0{port}", "192.0.2.1:1")
+    daemon.reload("failed")
+    with smtp(port):
+        pass
+    write("127.0.0.1:0")
+    daemon.reload()
+    wait_for("the new listener is told", lambda: daemon.ports()[-1] != port)
+    check(socket.socket().connect_ex(("127.0.0.1", port)) != 0, "the listener that was left out is still there")
+
+
 @case("smtpd: SIGTERM while clients send: who has heard 250 is in the queue, the idle hear 421, and it ends with 0")
 def drains(box):
     daemon = start(box, trusted="127.0.0.0/8", relay=f"127.0.0.1:{free_port()}", drain=20)
