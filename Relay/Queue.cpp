@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "../Server/Client.hpp"
 #include "../Server/Content.hpp"
@@ -27,6 +29,19 @@ std::shared_ptr<Shared> make_drain(const std::string& hostname, QueueVoice& voic
     drain->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     drain->pipeline.on<Event::Trouble>([&voice](Event::Trouble& e) { voice.tell(e); });
     return drain;
+}
+
+// Who is named again gets no other copy, as by any MTA: a single mail must not fill a disk.
+std::vector<Recipient> each_once(const std::vector<Recipient>& all) {
+    if (all.size() == 1) return all;
+    std::vector<Recipient> out;
+    std::set<std::pair<std::string, std::string>> seen;
+    for (const auto& to : all) {
+        auto local = to.unquoted();
+        if (same_text(local, "postmaster")) local = lower_case(local);
+        if (seen.emplace(lower_case(to.domain), std::move(local)).second) out.push_back(to);
+    }
+    return out;
 }
 
 Queue::Options completed(Queue::Options o) {
@@ -207,7 +222,7 @@ void Queue::State::arrived(Event::Arrived& e) {
         if (hops(client.MSG) >= usual_max_hops) {
             reply = too_many_hops;
         } else {
-            const auto kept = mail(client.FROM, to, client.MSG, {});
+            const auto kept = mail(client.FROM, each_once(to), client.MSG, {});
             reply = {250, "2.0.0", "Queued as " + kept.id};
             put(kept, &client);
         }

@@ -33,8 +33,9 @@ namespace Net::SMTP {
 // 250 with the id of the queue. What a plugin in front has refused or taken is left alone. What can't be stored is 452
 // or 451, and the session goes on.
 //
-// Each recipient is delivered for itself: what others have heard does not touch it. All members may be called by any
-// thread; enqueue() also in a forked child, which delivers nothing.
+// Each recipient is delivered for itself: what others have heard does not touch it. Who is named twice gets one copy,
+// as the first RCPT has asked for it. All members may be called by any thread; enqueue() also in a forked child, which
+// delivers nothing.
 class Queue final : public Plugin {
 public:
     struct Options {

@@ -61,6 +61,29 @@ TEST_CASE("mail that arrives is kept, answered with the queue's id, and delivere
     CHECK(t.count("queued") == 1);
 }
 
+TEST_CASE("who is named several times gets one copy, and each RCPT its answer") {
+    MailServer hop;
+    for (const auto protocol : {Protocol::smtp, Protocol::lmtp}) {
+        Told t(to(hop));
+        Options o = brief();
+        o.protocol = protocol;
+        Setup setup{.options = t.queue->apply(o), .listeners = [&](Server& s) { s.pipeline().add("queue", t.queue); }};
+        const bool lmtp = protocol == Protocol::lmtp;
+        const std::string taken = "S: 250 2.0.0 Queued as\n", named = "S: 250\n";
+        dialogue("S: 220\nC: " + std::string(lmtp ? "LHLO" : "EHLO") + " a.test\nS: 250\nC: MAIL FROM:<joe@a.test>\n" +
+                     named + "C: RCPT TO:<ann@b.test> NOTIFY=NEVER\n" + named + "C: RCPT TO:<ann@B.Test>\n" + named +
+                     "C: RCPT TO:<\"ann\"@b.test>\n" + named + "C: RCPT TO:<Ann@b.test>\n" + named +
+                     "C: DATA\nS: 354\nC: x\nC: .\n" + taken + (lmtp ? taken + taken + taken : "") + "C: QUIT\nS: 221",
+                 setup);
+        const auto items = t.queue->items();
+        REQUIRE(items.size() == 1);
+        REQUIRE(items[0].to.size() == 2);  // the case of a local part may matter (RFC 5321 2.4)
+        CHECK(items[0].to[0].recipient.str() == "ann@b.test");
+        CHECK(items[0].to[0].recipient.notify.never);
+        CHECK(items[0].to[1].recipient.str() == "Ann@b.test");
+    }
+}
+
 TEST_CASE("51_enqueue: a message of the program's own is delivered, under its own id") {
     MailServer hop;
     Told t(to(hop));
