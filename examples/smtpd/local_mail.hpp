@@ -29,31 +29,37 @@ public:
         Net::SMTP::Maildir{pattern_};
     }
 
-    bool has(const Net::SMTP::Address& to) const {
+    // Why mail can't go to its mailbox: there is none, or that can't be told now. Nothing: it can.
+    std::optional<Net::SMTP::Reply> refusal(const Net::SMTP::Address& to) const {
         const auto path = path_of(to);
-        return path && (any_ || is_folder(*path));
+        if (!path) return nobody();
+        if (any_ || is_folder(*path)) return std::nullopt;
+        if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG) return nobody();
+        return Net::SMTP::Reply{451, "4.3.0", "The mailbox can't be looked at"};
     }
 
     std::vector<Net::SMTP::Reply> deliver(const Net::SMTP::Sender& from, std::span<const Net::SMTP::Recipient> to,
                                           const Net::SMTP::Message& message, const std::string& head,
                                           const Net::SMTP::Wait& wait) override {
         std::vector<Net::SMTP::Reply> replies;
+        std::map<std::string, Net::SMTP::Reply> done;  // "anna" and "anna+news" are one mailbox: it gets one copy
         for (const auto& recipient : to) {
-            if (!has(recipient)) {
-                replies.push_back(nobody());
+            if (const auto why = refusal(recipient)) {
+                replies.push_back(*why);
                 continue;
             }
             const auto path = *path_of(recipient);
-            if (any_) make_folders_above(path);
-            replies.push_back(maildir(path)->deliver(from, {&recipient, 1}, message, head, wait).front());
+            const auto [reply, first] = done.try_emplace(path);
+            if (first && make_way(path, reply->second))
+                reply->second = maildir(path)->deliver(from, {&recipient, 1}, message, head, wait).front();
+            replies.push_back(reply->second);
         }
         return replies;
     }
     std::string name() const override { return "maildir:" + pattern_; }
 
-    static Net::SMTP::Reply nobody() { return {550, "5.1.1", "No such mailbox here"}; }
-
 private:
+    static Net::SMTP::Reply nobody() { return {550, "5.1.1", "No such mailbox here"}; }
     std::optional<std::string> path_of(const Net::SMTP::Address& to) const {
         auto local = Net::SMTP::lower_case(to.local.empty() ? "postmaster" : to.unquoted());
         if (const auto plus = local.find('+', 1); plus != local.npos) local.erase(plus);
@@ -72,9 +78,21 @@ private:
         path.replace(at, mark.size(), value);
         return true;
     }
+    // False: errno says why.
     static bool is_folder(const std::string& path) {
         struct stat status {};
-        return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+        if (stat(path.c_str(), &status) != 0) return false;
+        errno = ENOTDIR;
+        return S_ISDIR(status.st_mode);
+    }
+    // False: a maildir can't be made there. What is thrown would be about the others too, who may have the mail
+    // already.
+    bool make_way(const std::string& path, Net::SMTP::Reply& refusal) const try {
+        if (any_) make_folders_above(path);
+        return true;
+    } catch (const std::system_error& e) {
+        refusal = {451, "4.2.0", "The mailbox could not be made: " + e.code().message()};
+        return false;
     }
     // Durably, as the maildir itself is.
     static void make_folders_above(const std::string& path) {

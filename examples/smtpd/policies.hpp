@@ -67,7 +67,8 @@ inline Policies policies(const Settings& given, const std::shared_ptr<Net::SMTP:
                      std::make_shared<Domains>(Domains::Options{.domains = given.list("domains"), .trusted = ours}));
     auto mailboxes = none();
     mailboxes->on<Event::Rcpt>([routing](Event::Rcpt& e) {
-        if (e.reply.positive() && routing->has_no_mailbox(e.recipient)) e.reply = LocalMail::nobody();
+        if (!e.reply.positive()) return;
+        if (const auto why = routing->no_mailbox(e.recipient)) e.reply = *why;
     });
     all.emplace_back("mailboxes", std::move(mailboxes));
     all.emplace_back("hops", std::make_shared<Hops>(given.number("max_hops")));

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,11 +46,11 @@ public:
         const bool ours = domain.empty() || own_.ours(domain);
         return ours && local_.how.target ? local_ : otherwise_;
     }
-    // Whether it would go to a mailbox that is not there.
-    bool has_no_mailbox(const Net::SMTP::Recipient& to) const {
+    // Why it can't go to its mailbox, if that is where it goes.
+    std::optional<Net::SMTP::Reply> no_mailbox(const Net::SMTP::Recipient& to) const {
         const auto route = find(to);
         const auto* mailboxes = dynamic_cast<const LocalMail*>(route.how.target.get());
-        return mailboxes && !mailboxes->has(to);
+        return mailboxes ? mailboxes->refusal(to) : std::nullopt;
     }
 
 private:

@@ -266,6 +266,17 @@ def end_to_end(box):
     equal((len(daemon.log("queued")), len(daemon.log("mail")), len(daemon.log("session"))), (1, 1, 1), "lines of the log")
 
 
+@case("smtpd: a mailbox that is named several times gets one copy, also where a mailbox beside it can't be made")
+def one_copy(box):
+    folder = box.new("mail")
+    folder.mkdir()
+    (folder / "carl").touch()  # so that no folder can be there
+    daemon = start(box, domains="example.test", maildir=f"{folder}/{{local}}/of/{{domain}}", mailboxes="any")
+    daemon.send([f"{local}@example.test" for local in ("bert", "bert", "carl", "Bert+news", '"bert"')])
+    wait_for("carl is tried again", lambda: len([line for line in daemon.log("deferred") if line["to"] == "<carl@example.test>"]) > 2)
+    equal(len(mails(folder / "bert/of/example.test")), 1, "copies in bert's mailbox")
+
+
 @case("smtpd: nobody relays by default, and a stranger's local part is no path")
 def closed(box):
     outside = box.new("outside")
@@ -296,6 +307,26 @@ def existing(box):
         equal(session.rcpt("bert@example.test")[0], 250, "who has one")
     daemon.send(["bert@example.test"])
     wait_for("it is delivered", lambda: mails(folder / "bert"))
+
+
+@case("smtpd: where it can't be told whether there is a mailbox the sender hears 451, and mail that was taken waits")
+def unknown_mailbox(box):
+    folder = box.new("mail")
+    (folder / "bert").mkdir(parents=True)
+    daemon = start(box, domains="example.test", maildir=f"{folder}/{{local}}")
+    daemon.tool("pause")
+    daemon.send(["bert@example.test"])
+    (folder / "bert").rmdir()
+    (folder / "bert").symlink_to("bert")  # ELOOP, as any error of the disk
+    with smtp(daemon.port) as session:
+        session.mail(ANNA)
+        equal(session.rcpt("bert@example.test")[0], 451, "the answer")
+    daemon.tool("resume")
+    wait_for("the mail is tried", lambda: daemon.log("deferred"))
+    (folder / "bert").unlink()
+    (folder / "bert").mkdir()
+    wait_for("it is delivered", lambda: mails(folder / "bert"))
+    equal(daemon.log("failed"), [], "what has failed")
 
 
 @case("smtpd: what is refused for good comes back to a local sender as one bounce, and the rest is delivered")
