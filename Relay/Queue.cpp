@@ -219,7 +219,8 @@ void Queue::State::arrived(Event::Arrived& e) {
     if (to.empty()) return;
     Reply reply;
     try {
-        if (hops(client.MSG) >= usual_max_hops) {
+        const auto most = now()->options.max_hops;
+        if (most > 0 && hops(client.MSG) >= most) {
             reply = too_many_hops;
         } else {
             const auto kept = mail(client.FROM, each_once(to), client.MSG, {});

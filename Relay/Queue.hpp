@@ -54,6 +54,9 @@ public:
         // A host that could not be connected to is not tried again by anybody for so long; zero: it is.
         std::chrono::seconds avoid{30};
 
+        // A message that was received so many times before is 554 5.4.6 (RFC 5321 6.3), see hops(); 0: any is taken.
+        std::size_t max_hops = usual_max_hops;
+
         Schedule schedule{};
         std::string hostname{};  // in Received, EHLO, and of notices; "": the system's
         bool paused = false;     // from the start; whatever the store says

@@ -84,6 +84,24 @@ TEST_CASE("who is named several times gets one copy, and each RCPT its answer") 
     }
 }
 
+TEST_CASE("mail that goes round in circles is refused where the options say so") {
+    MailServer hop;
+    for (const auto& [most, code] :
+         {std::pair{std::size_t(3), "554 5.4.6"}, {std::size_t(4), "250"}, {std::size_t(0), "250"}}) {
+        CAPTURE(most);
+        auto options = to(hop);
+        options.max_hops = most;
+        Told t(options);
+        Setup setup{.options = t.queue->apply(brief()),
+                    .listeners = [&](Server& s) { s.pipeline().add("queue", t.queue); }};
+        dialogue(
+            "S: 220\nC: EHLO a.test\nS: 250\nC: MAIL FROM:<joe@a.test>\nS: 250\nC: RCPT TO:<ann@b.test>\nS: 250\n"
+            "C: DATA\nS: 354\nC: Received: 1\nC: Received: 2\nC: Received: 3\nC:\nC: x\nC: .\nS: " +
+                std::string(code) + "\nC: QUIT\nS: 221",
+            setup);
+    }
+}
+
 TEST_CASE("51_enqueue: a message of the program's own is delivered, under its own id") {
     MailServer hop;
     Told t(to(hop));

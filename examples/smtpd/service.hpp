@@ -182,6 +182,7 @@ private:
         options.maxrelay = given_.number("maxrelay");
         options.per_destination = given_.number("per_destination");
         options.avoid = given_.period("avoid");
+        options.max_hops = 0;  // Hops, in front of it, counts them
         options.schedule = schedule_of(given_);
         options.hostname = given_.text("hostname");
         queue_ = std::make_shared<Net::SMTP::Queue>(store, options);

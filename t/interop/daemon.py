@@ -277,6 +277,17 @@ def one_copy(box):
     equal(len(mails(folder / "bert/of/example.test")), 1, "copies in bert's mailbox")
 
 
+@case("smtpd: max_hops is how often mail may have been received before, more than a hundred times too")
+def hops(box):
+    daemon = start(box, domains="example.test", maildir=f"{box.new('mail')}/{{local}}", mailboxes="any", max_hops=150)
+    with smtp(daemon.port) as session:
+        for received, code in ((149, 250), (150, 554)):
+            session.mail(ANNA)
+            session.rcpt("bert@example.test")
+            equal(session.data(b"Received: by a.test\r\n" * received + letter())[0], code, f"a mail with {received} Received fields")
+    daemon.empty()
+
+
 @case("smtpd: nobody relays by default, and a stranger's local part is no path")
 def closed(box):
     outside = box.new("outside")
