@@ -84,6 +84,13 @@ void within(const std::string& text) {
 inline void some_time(const std::string& text) {
     if (to_period(text).count() == 0) throw std::invalid_argument("no time at all");
 }
+inline void a_hostname(const std::string& text) {
+    const auto fits = [](unsigned char c) {
+        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+               std::string_view("-._:[]").find(char(c)) != std::string_view::npos;
+    };
+    if (text.size() > 255 || !std::ranges::all_of(text, fits)) throw std::invalid_argument("not a host's name");
+}
 inline void an_address(const std::string& text) {
     const auto plain = text.substr(text.starts_with("tls:") ? 4 : 0);
     if (!plain.starts_with("fd:")) Net::SMTP::Endpoint::parse(plain, 25);

@@ -9,7 +9,8 @@ inline const std::vector<Option>& option_table() {
     static const std::vector<Option> table{
         // ---- who it is, where it listens ----
         {"name", Kind::text, "NAME", "", "of this server, in its log"},
-        {"hostname", Kind::text, "NAME", "", "ours in greetings, Received, EHLO and notices; empty: the system's"},
+        {"hostname", Kind::text, "NAME, of ASCII (xn--...)", "",
+         "ours in greetings, Received, EHLO and notices; empty: the system's", false, a_hostname},
         {"greeting", Kind::text, "TEXT", "ESMTP", "behind the host name in 220"},
         {"listen", Kind::list, "[tls:]HOST:PORT, [tls:]unix:/PATH, [tls:]fd:NUMBER", "127.0.0.1:2525",
          "where mail comes in; of systemd's sockets without it", at_once, an_address},

@@ -127,8 +127,9 @@ def ill_typed(box):
                                  ("origin", "maybe", "neither true nor false; valid: true, false"), ("retry", "soon", "not a number; valid: SECONDS"),
                                  ("retry", "0", "no time at all"), ("life", "400d", "longer than a year"), ("listen", "127.0.0.1:smtp", "valid: [tls:]HOST:PORT"),
                                  ("trusted", "10.0.0.0/40", "valid: ADDRESS, NETWORK/BITS"), ("relay_tls", "sometimes", "valid: none, may,"),
-                                 ("schedule", "daily", "valid: standard, simplesmtp"), ("relay", "lmtp:h:25", "valid: HOST[:PORT]")]:
-        refused(box, [f"{file}:2: {option} '{value}'", words], file=file, text=f"hostname = mx.example.test\n{option} = {value}\n")
+                                 ("schedule", "daily", "valid: standard, simplesmtp"), ("relay", "lmtp:h:25", "valid: HOST[:PORT]"), ("hostname", "a<b", "not a host's name"),
+                                 ("hostname", "mx.example.test ESMTP", "not a host's name"), ("hostname", "b\u00fccher.test", "valid: NAME, of ASCII")]:
+        refused(box, [f"{file}:2: {option} '{value}'", words], file=file, text=f"name = mx\n{option} = {value}\n")
         refused(box, [f"command line: {option} '{value}'", words], f"--{option}={value}")
 
 
