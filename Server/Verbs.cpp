@@ -41,6 +41,13 @@ bool qualified(const Address& address) {
 
 bool control(char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }
 
+// "POST / HTTP/1.1"
+bool http_request(std::string_view line) {
+    constexpr std::string_view protocol = "HTTP/";
+    const auto last = line.substr(line.rfind(' ') + 1);
+    return last.size() < line.size() && same_text(last.substr(0, protocol.size()), protocol);
+}
+
 }  // namespace
 
 // A row for each verb, in the enum's order; no function: 502.
@@ -102,6 +109,10 @@ Server::Client::Answer Server::Client::execute(std::string_view line) {
     if (std::ranges::any_of(line, [](char c) { return control(c) && c != '\t'; }))
         return unread(line, {500, "5.5.2", "Control character in a command (lines end in CRLF)"});
     if (untimely(command.verb)) return tls_first;
+    if (command.verb == Verb::unknown && http_request(line)) {
+        // A browser, or whatever fetches pages for strangers: in the body that follows may be commands of theirs.
+        return goodbye({421, "4.7.0", shared_->options.hostname + " This is no HTTP server"}), std::nullopt;
+    }
     if (command.verb == Verb::unknown) return unrecognized;
     const auto f = function(command.verb);
     if (!f) return not_implemented;

@@ -295,6 +295,19 @@ TEST_CASE("with simple off every verb of ours is the program's, STARTTLS and AUT
     dialogue(script + in_step_again, s);
 }
 
+TEST_CASE("a request of HTTP ends the session, whatever its body says") {
+    for (const std::string request : {"POST / HTTP/1.1", "GET /?x HTTP/1.0", "put * http/2"}) {
+        Setup s;
+        s.options = brief();
+        dialogue(
+            "S: 220\nC: " + request +
+                "\nC: Host: x\nC:\nC: EHLO me\nC: MAIL FROM:<a@b>\nC: RCPT TO:<c@d>\nC: DATA\nS: 421 4.7.0\nS: EOF",
+            s);
+    }
+    dialogue("S: 220\nC: HTTP/1.1\nS: 500\nC: XHTTP a/b\nS: 500\nC: NOOP HTTP/1.1\nS: 250\nC: QUIT\nS: 221\nS: EOF",
+             {.options = brief()});
+}
+
 TEST_CASE("with handle_connects off silence, early talk, half-closes and too many connections end as ever") {
     Options o = brief();
     o.handle_connects = false;
@@ -307,7 +320,7 @@ TEST_CASE("with handle_connects off silence, early talk, half-closes and too man
     dialogue("C: EOF\nS: EOF", s);
     dialogue("c: NOO\nC: EOF\nS: EOF", s);
     s.options.max_errors = 2;
-    dialogue("C: \\x16\\x03\\x01\nS: 500\nC: GET / HTTP/1.1\nS: 500\nC: Host: x\nS: 421 4.7.0\nS: EOF", s);
+    dialogue("C: \\x16\\x03\\x01\nS: 500\nC: SSH-2.0-x\nS: 500\nC: Host: x\nS: 421 4.7.0\nS: EOF", s);
 
     o.max_connections = 1;
     RunningServer running(o);
