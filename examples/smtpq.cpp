@@ -195,7 +195,9 @@ private:
 // As root we would leave files there that the daemon can't open: we become who owns the folder.
 void become_owner(const std::string& folder) {
     struct stat status {};
-    if (stat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
+    // Nor is one to be made where a name was mistyped.
+    if (stat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
+        access((folder + "/queue.db").c_str(), F_OK) != 0)
         throw StoreError("there is no queue in " + folder, {451, "4.3.0", ""});
     if (geteuid() != 0 || status.st_uid == 0) return;
     if (setgroups(0, nullptr) != 0 || setresgid(status.st_gid, status.st_gid, status.st_gid) != 0 ||

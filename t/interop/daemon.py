@@ -694,8 +694,12 @@ def tool(box):
     equal((daemon.stats()["paused"], daemon.items()), (True, []), "paused, and empty")
     for wrong in ([], ["lisst"], ["hold"], ["list", "x"], ["--lisst", "list"]):
         daemon.tool(*wrong, status=2)
-    done = subprocess.run([SMTPQ, "--queue", box.new("nowhere"), "list"], capture_output=True, timeout=PATIENCE)
-    equal((done.returncode, b"there is no queue" in done.stderr), (4, True), "without a queue")
+    nowhere, empty = box.new("nowhere"), box.new("empty")
+    empty.mkdir()
+    for folder in (nowhere, empty):
+        done = subprocess.run([SMTPQ, "--queue", folder, "list"], capture_output=True, timeout=PATIENCE)
+        equal((done.returncode, b"there is no queue" in done.stderr), (4, True), "without a queue")
+    equal(list(empty.iterdir()), [], "what smtpq has made")
 
 
 @case("smtpq: what is being delivered can't be cancelled, and flush tries at once what waits")
