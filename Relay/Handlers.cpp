@@ -36,6 +36,16 @@ bool matches(const RE2& pattern, const std::string& text) {
     return pattern.Match(text, 0, text.size(), RE2::UNANCHORED, nullptr, 0);
 }
 
+// "a"@b is a@b (RFC 5321 4.1.2): nobody gets past a pattern by quotes that he does not need.
+std::string plainest(const Address& address) {
+    if (!address.local.starts_with('"')) return address.str();
+    auto plain = address;
+    plain.local = address.unquoted();
+    const auto same = Address::parse(plain.str());
+    const bool needed = plain.local.starts_with('"') || !same || same->local != plain.local;
+    return needed ? address.str() : plain.str();
+}
+
 void check(const Handlers::Function& take) {
     if (!take) throw std::invalid_argument("no function");
 }
@@ -94,7 +104,7 @@ struct Handlers::List {
     std::vector<Pattern> patterns{};
 
     std::optional<std::size_t> find(const Address& recipient) const {
-        const auto text = recipient.str();
+        const auto text = plainest(recipient);
         const auto found = std::ranges::find_if(patterns, [&](const Pattern& p) { return matches(*p, text); });
         if (found == patterns.end()) return std::nullopt;
         return std::size_t(found - patterns.begin());

@@ -39,7 +39,7 @@ namespace Net::SMTP {
 // Relay::attach() it knows nothing: with `at_rcpt` the next hop there is asked about everybody.
 //
 // Patterns are RE2's: their time is linear, whatever an address holds. One is looked for anywhere in Recipient::str(),
-// with case unless it says (?i); a sender may write a domain in any case.
+// without quotes that it does not need, and with case unless it says (?i); a sender may write a domain in any case.
 //
 // All members may be called by any thread at any time, by a handler too; a session in a process of its own has the list
 // there was when that began. May be in the pipelines of several servers.

@@ -75,6 +75,14 @@ Recipient at(const std::string& local, const std::string& domain) {
 
 // ---- whose a recipient is ----
 
+TEST_CASE("quotes that an address does not need hide it from no pattern") {
+    const auto handlers = made({{"^bugs@", nothing_to_do}, {"^\"\\\\\"", nothing_to_do}});
+    for (const char* local : {"bugs", "\"bugs\"", "\"b\\ugs\""}) CHECK(handlers->find(at(local, "c.test")) == 0);
+    for (const char* local : {"\"bugs@\"", "\" bugs\"", "\"bugs.\"", "Bugs", "\"\""})
+        CHECK(!handlers->find(at(local, "c.test")));
+    CHECK(handlers->find(at("\"\\\"bugs\\\"\"", "c.test")) == 1);  // its quotes are its own
+}
+
 TEST_CASE("the first pattern that matches wins; it is looked for anywhere, and with case unless it says otherwise") {
     const auto handlers = made({{"^bugs@", nothing_to_do},
                                 {"gs@", nothing_to_do},
