@@ -17,6 +17,7 @@ public:
         const auto ours = set();
         pthread_sigmask(SIG_BLOCK, &ours, nullptr);
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);  // a file that may not grow (LimitFSIZE=) is a full disk
     }
 
     // Both are called by the thread, and should return at once.

@@ -488,6 +488,19 @@ def written_otherwise(box):
     check(socket.socket().connect_ex(("127.0.0.1", port)) != 0, "the listener that was left out is still there")
 
 
+@case("smtpd: a mail that its files may not grow for is 452, and nothing else ends")
+def may_not_grow(box):
+    daemon = start(box, trusted="127.0.0.0/8", paused="true")
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with smtp(daemon.port) as session:
+        for limit, codes in ((1_000_000, (451, 452)), (most, (250,))):
+            resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (limit, most))
+            session.mail(ANNA)
+            session.rcpt(BERT)
+            check(session.data(letter(b"x" * 76 + b"\r\n") + (b"y" * 76 + b"\r\n") * 30_000)[0] in codes, "not", codes)
+    check(daemon.process.poll() is None, "it has ended")
+
+
 @case("smtpd: SIGTERM while clients send: who has heard 250 is in the queue, the idle hear 421, and it ends with 0")
 def drains(box):
     daemon = start(box, trusted="127.0.0.0/8", relay=f"127.0.0.1:{free_port()}", drain=20)
