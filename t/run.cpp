@@ -1,7 +1,9 @@
 // run -- the server's own loops: limits, handlers that fail, and an end that loses nothing.
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "dialogue.hpp"
@@ -41,6 +43,31 @@ const std::string hello = "S: 220\nC: EHLO me\nS: 250\n";
 const std::string farewell = "C: QUIT\nS: 221\nS: EOF";
 
 }  // namespace
+
+TEST_CASE("who was greeted has gone no deeper than three pages into the stack of the thread") {
+    if (sanitized) return;
+    constexpr std::size_t page = 4096, pages = 16;
+    std::atomic<char*> top = nullptr;
+    const auto look = [&](Server& server) {
+        server.on<Event::Connect>([&](Event::Connect&) {
+            pthread_attr_t attributes;
+            REQUIRE(pthread_getattr_np(pthread_self(), &attributes) == 0);
+            void* address = nullptr;
+            std::size_t size = 0;
+            pthread_attr_getstack(&attributes, &address, &size);
+            pthread_attr_destroy(&attributes);
+            top = static_cast<char*>(address) + size;
+        });
+    };
+    // Of a size that no thread before had, or it would have that one's stack.
+    Running running(take, {.stack = 3 << 19}, brief(), look);
+    auto wire = dial(running.server);
+    wire.expect("220");
+    unsigned char resident[pages];
+    REQUIRE(mincore(top - pages * page, pages * page, resident) == 0);
+    CHECK((resident[pages - 1] & 1) == 1);
+    CHECK(std::none_of(resident, resident + pages - 3, [](auto each) { return each & 1; }));
+}
 
 TEST_CASE("run serves each connection, and returns after stop()") {
     for (const auto mode : {Server::Mode::thread, Server::Mode::inline_}) {
