@@ -204,7 +204,7 @@ int OpenSSLLayer::on_read(BIO* bio, char* to, std::size_t size, std::size_t* got
     // What can't be said any more does not keep us from hearing what was said before.
     if (!me.flush() && me.wants_output_) return BIO_set_retry_read(bio), 0;
     // The answer to a flight is not here before it has left.
-    if (flight && !me.may_wait_ && me.early_.empty()) return BIO_set_retry_read(bio), 0;
+    if (flight && !me.may_wait_ && me.early_.empty() && me.output_error_ == 0) return BIO_set_retry_read(bio), 0;
     if (me.ended_ || me.input_error_ != 0) return 0;
     if (!me.early_.empty()) {
         *got = me.early_.copy(to, size);
@@ -281,7 +281,10 @@ TLSLayer::Did OpenSSLLayer::handshake(bool wait) {
     begin(wait);
     if (!SSL_is_init_finished(ssl_.get())) {
         const int result = SSL_do_handshake(ssl_.get());
-        if (result != 1) return explain(result);
+        const auto did = result == 1 ? Did::done : explain(result);
+        // The other side waits for what could not be sent, and we would wait for it.
+        if (did == Did::wants_input && output_error_ != 0) return over_ = lost();
+        if (did != Did::done) return did;
     }
     // In TLS 1.3 the other side waits for nothing that is left, or for something to be said next.
     if (SSL_version(ssl_.get()) < TLS1_3_VERSION && !flush()) return output_error_ == 0 ? Did::wants_output : lost();

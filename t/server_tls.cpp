@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "certificates.hpp"
+#include "faults.hpp"
 #include "sanitized.hpp"
 
 #include <doctest/doctest.h>
@@ -729,6 +730,28 @@ TEST_CASE("what is no TLS is refused with a reason, and costs nothing") {
         for (const char c : server->problem()) CHECK(c >= ' ');
         ::close(client);
         ::close(fd);
+    }
+}
+
+TEST_CASE("a handshake ends when a flight can't be sent, on either side, though the other is still there") {
+    ServerTLS tls({.certificates = {mx()}});
+    for (const bool ours : {true, false}) {
+        CAPTURE(ours);
+        Talk talk(tls);
+        auto& lost = ours ? *talk.server : *talk.client.layer;
+        auto did = Did::done;
+        const bool tried = with_faults(
+            {SYS_sendto}, [](int, const std::string&) { return ENOBUFS; }, [&] { did = lost.handshake(false); });
+        if (!tried) return;
+        if (ours) {
+            CHECK(did == Did::wants_input);  // it has nothing to say yet
+            talk.client.layer->handshake(false);
+            with_faults(
+                {SYS_sendto}, [](int, const std::string&) { return ENOBUFS; }, [&] { did = lost.handshake(false); });
+        }
+        CHECK(did == Did::failed);
+        CHECK(lost.problem() == std::generic_category().message(ENOBUFS));
+        CHECK(lost.handshake(false) == Did::failed);
     }
 }
 
