@@ -24,6 +24,7 @@ namespace Net::SMTP {
 namespace {
 
 constexpr int class_in = 1;
+constexpr std::chrono::seconds probe_time{3};
 
 // Signals are the program's matter, and SIGPIPE must not come of a name server that hangs up: libunbound's thread
 // inherits this from ours.
@@ -210,20 +211,24 @@ void Unbound::pump() {
         bool some_over = false;
         {
             std::lock_guard lock(mutex_);
-            if (ending_) break;
+            // Who does not hear us does not hear either that it is to end.
+            if (ending_ && !(context && silent_)) break;
             fresh.swap(fresh_);
             some_over = std::exchange(some_over_, false);
         }
         for (const auto& question : fresh)
             if (!put(context, question)) lose_context(context, "libunbound does not take questions");
         if (some_over) drop_the_over(context);
+        if (silent_) probe(context);
 
         pollfd fds[2] = {{wake_, POLLIN, 0}, {context ? ub_fd(context.get()) : -1, POLLIN, 0}};
-        poll(fds, 2, -1);
+        if (poll(fds, 2, probe_ ? milliseconds_until(probe_end_) : -1) < 0 && errno != EINTR)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));  // a lack of memory, which may last
         std::uint64_t count;
         [[maybe_unused]] const auto n = read(wake_, &count, sizeof count);
         if (fds[1].revents != 0 && ub_process(context.get()) != 0)
             lose_context(context, "libunbound's thread has ended");
+        look_after_probe(context);
     }
     context.reset();  // calls nobody back
     asked_.clear();
@@ -254,11 +259,41 @@ void Unbound::drop_the_over(Context& context) {
         }
         ub_cancel(context.get(), here->id);  // it calls nobody back then, and frees what it had for us
         asked_.erase(here);
+        silent_ = true;
     }
 }
 
+// After a lack of memory libunbound's thread may take our octets for something else than we mean, for ever. It is asked
+// what it knows without asking anybody.
+void Unbound::probe(Context& context) {
+    if (probe_ || !context) return;
+    try {
+        probe_ = std::make_shared<Question>("localhost", RecordType::A);
+    } catch (const std::bad_alloc&) {
+        return lose_context(context, "out of memory");
+    }
+    probe_end_ = std::chrono::steady_clock::now() + probe_time;
+    overdue_ = false;
+    if (!put(context, probe_)) lose_context(context, "libunbound does not take questions");
+}
+
+void Unbound::look_after_probe(Context& context) {
+    if (!probe_) return;
+    if (probe_->answered) return probe_.reset();
+    const auto now = std::chrono::steady_clock::now();
+    if (now < probe_end_) return;
+    probe_end_ = now + probe_time;  // we may have been frozen, and it with us
+    if (std::exchange(overdue_, true)) lose_context(context, "libunbound does not answer");
+}
+
+// To end it is to wait for its thread, perhaps for ever: nobody does.
 void Unbound::lose_context(Context& context, const char* why) {
-    context.reset();  // calls nobody back
+    if (auto* const lost = context.release()) try {
+            std::thread([lost] { ub_ctx_delete(lost); }).detach();  // calls nobody back
+        } catch (const std::exception&) {
+            // it is left behind
+        }
+    silent_ = false;
     for (auto& asked : asked_) answer(*asked.question, failed(why));
     asked_.clear();
 }
@@ -269,6 +304,7 @@ void Unbound::answered(void* argument, int error, ub_result* result) {
     auto& self = *place->self;
     const auto question = place->question;
     self.asked_.erase(place);
+    self.silent_ = false;
     try {
         self.answer(*question, error == 0 ? records(*result) : failed(ub_strerror(error)));
     } catch (const std::bad_alloc&) {

@@ -53,6 +53,8 @@ private:
     void pump();
     bool put(Context&, const std::shared_ptr<Question>&);
     void drop_the_over(Context&);
+    void probe(Context&);
+    void look_after_probe(Context&);
     void lose_context(Context&, const char* why);
     void answer(Question&, Records&&);
     static void answered(void* asked, int error, ub_result* result);
@@ -63,8 +65,13 @@ private:
     std::vector<std::shared_ptr<Question>> fresh_;  // what the thread does not know yet
     bool some_over_ = false;                        // somebody has given up
     bool ending_ = false;
-    int wake_ = -1;           // an eventfd
-    std::list<Asked> asked_;  // the thread's alone: what libunbound is busy with
+    int wake_ = -1;  // an eventfd
+    // The thread's alone:
+    std::list<Asked> asked_;           // what libunbound is busy with
+    bool silent_ = false;              // a question was given up, and nothing was answered since
+    std::shared_ptr<Question> probe_;  // that tells whether it still hears us
+    Deadline probe_end_{};
+    bool overdue_ = false;
     std::thread thread_;
 };
 

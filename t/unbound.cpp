@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "faults.hpp"
 #include "sanitized.hpp"
 #include "signed_zone.hpp"
 
@@ -566,6 +567,27 @@ TEST_CASE("where the system has no descriptors left a question fails, and a late
               }
               return ask(resolver, "example.org").found() ? 0 : 199;
           }) == 0);
+}
+
+TEST_CASE("a libunbound that took half a question is replaced, and holds up no end" * doctest::skip(sanitized)) {
+    DnsServer server;
+    server.tell({dns::a("example.org", "192.0.2.1")});
+    for (const bool asked_again : {true, false}) {
+        CAPTURE(asked_again);
+        std::atomic<int> writes{-1};  // to the sockets between libunbound's threads, counted from 0 on
+        const auto cut = [&](int, const std::string& path) {
+            // The length of a question arrives, the question does not.
+            return path.starts_with("socket:") && writes >= 0 && ++writes == 2 ? EIO : 0;
+        };
+        const auto work = [&] {
+            UnboundResolver resolver(by(server));
+            if (!ask(resolver, "example.org").found()) _exit(1);
+            writes = 0;
+            if (!ask(resolver, "example.org").temporary()) _exit(2);
+            if (asked_again && !ask(resolver, "example.org").found()) _exit(3);
+        };
+        CHECK(in_child([&] { return with_faults({SYS_write}, cut, work), 0; }) == 0);
+    }
 }
 
 // ---- options ----
