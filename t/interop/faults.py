@@ -1,12 +1,15 @@
-"""faults.py -- each call that smtpd, relay, sink and save make fails in its turn (see nth.py), under a dialogue; FAULTS=all: every one, else
-a sample. Whatever fails: the program lives and serves the next client, no session hangs, what was promised is there once, what was refused
+"""faults.py -- each call that smtpd, relay, sink and save make fails in its turn (see nth.py), under a dialogue; then two of them, and all
+of a kind for a while; FAULTS=all: every one, else a sample. Whatever fails: the program lives and serves the next client, no session hangs, what was promised is there once, what was refused
 is not, and descriptors and threads are back where they were. At the end of each kind the program is killed: all promises must hold then too.
 """
+import errno
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,13 +17,19 @@ from pathlib import Path
 import parts
 import record
 from ledger import Ledger, numbered, whole
-from nth import FAULTS, KINDS, Nth, called
+from nsd import Nsd
+from nth import FAULTS, FOREVER, KINDS, SECOND, SHORT, Nth, called, lasting
 from parts import EXAMPLES, Failed, Server, case, check, die_with_us, wait_for
+from postgres import Postgres
+from queued import WRONG, caught
+from secured import Authority
 
 ALL = os.environ.get("FAULTS") == "all"
-HANG = 15  # seconds that nothing here may take
+HANG = 15  # seconds that nothing here may take, but for what waits for others (Subject.hang)
 BERT, CARL = "bert@local.example.test", "carl@far.example.test"
 SMALL, LARGE = 500, 100 << 10
+LACK = 2  # seconds that one lasts
+BUSY = 3000  # calls of a kind that nobody makes meanwhile who waits between them
 
 
 class Cut(Exception):
@@ -30,8 +39,8 @@ class Cut(Exception):
 class Talk:
     """A client that waits for each reply, for a bounded time."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=HANG)
+    def __init__(self, port, hang):
+        self.hang, self.socket = hang, socket.create_connection(("127.0.0.1", port), timeout=hang)
         self.lines = self.socket.makefile("rb")
 
     def hear(self):
@@ -39,7 +48,7 @@ class Talk:
             while (line := self.lines.readline())[3:4] == b"-":
                 pass
         except TimeoutError:
-            raise Failed(f"a session hangs: no reply in {HANG} s") from None
+            raise Failed(f"a session hangs: no reply in {self.hang} s") from None
         except OSError:
             raise Cut from None
         if not line.endswith(b"\n"):
@@ -50,7 +59,7 @@ class Talk:
         try:
             self.socket.sendall(octets)
         except TimeoutError:
-            raise Failed(f"a session hangs: it reads nothing in {HANG} s") from None
+            raise Failed(f"a session hangs: it reads nothing in {self.hang} s") from None
         except OSError:
             pass  # a reply may be there all the same
         return self.hear()
@@ -65,6 +74,18 @@ class Talk:
         code = self.say(b"DATA\r\n")
         return self.say(octets + b".\r\n") if code == 354 else code
 
+    def secure(self, context):
+        if self.say(b"STARTTLS\r\n") != 220:
+            raise Cut
+        self.lines.close()
+        try:
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        except TimeoutError:
+            raise Failed(f"a session hangs: no handshake in {self.hang} s") from None
+        except OSError:
+            raise Cut from None
+        self.lines = self.socket.makefile("rb")
+
     def close(self):
         self.lines.close()
         self.socket.close()
@@ -73,11 +94,16 @@ class Talk:
 class Subject:
     """A program, what it was sent and what it said to that. `outcome` is a code, or None where it hung up instead."""
     to = (BERT,)
-    patience = HANG  # for what was promised to be there
+    hang, patience = HANG, 3 * HANG  # for a reply, and for what was promised to be there
     spare = 0, 2  # descriptors and threads that it may keep for the next ones
     # What may leave a mail there that was refused, since nobody can know, and what may leave it there twice, since nobody could hear or
     # record that it was delivered.
     unknown, repeated = (), ("killed",)
+    context = None  # its clients speak TLS by this
+    slow = ()  # (kind, fault) that is not for a sample
+    own_pace = ()  # kinds of calls that others decide on
+    open = ()  # two kinds whose failures together are known to do harm (doc/FAULTS.md)
+    kills = 1  # in a sample, after how many kinds it is killed
 
     def __init__(self, box):
         self.box, self.number, self.outcome, self.cause, self.nth = box, 0, {}, {}, Nth(box)
@@ -115,11 +141,14 @@ class Subject:
                 octets = b"X-Sender: " + sender.encode() + b"\r\n" + octets
                 try:
                     if not talk:
-                        talk = Talk(self.server.port)
+                        talk = Talk(self.server.port, self.hang)
                         if (code := talk.hear()) != 220:
                             raise Cut
-                        if (code := talk.say(b"EHLO client.example.org\r\n")) != 250:
-                            raise Cut
+                        for secure in [False, True] if self.context else [False]:
+                            if secure:
+                                talk.secure(self.context)
+                            if talk.say(b"EHLO client.example.org\r\n") != 250:
+                                raise Cut
                     self.outcome[sender] = talk.mail(sender, self.to, octets, chunk)
                     if self.outcome[sender] != 250:
                         talk.say(b"RSET\r\n")
@@ -142,7 +171,7 @@ class Subject:
     def clean(self):
         """It serves as if nothing had been; it may need a moment."""
         doing, self.doing = self.doing, f"after {self.doing}"
-        end = time.monotonic() + HANG
+        end = time.monotonic() + self.hang
         while set(heard := self.dialogue()) != {250}:
             self.alive()
             check(time.monotonic() < end, "afterwards mail is answered", heard)
@@ -160,6 +189,12 @@ class Subject:
         """(sender, recipient) -> how many copies; torn ones raise."""
         raise NotImplementedError
 
+    def exposed(self):
+        """What is still on its way may suffer from what is done now, too."""
+        for sender, to in self.promised() - self.there().keys():
+            if not self.cause[sender].endswith(self.doing):
+                self.cause[sender] += f", {self.doing}"
+
     def delivered(self):
         return self.promised() <= self.there().keys()
 
@@ -170,11 +205,12 @@ class Subject:
             cause = self.cause[sender]
             for to in self.to:
                 copies = there.get((sender, to), 0)
-                words = cause.removeprefix("after ").split()
-                unknown, twice = words[0] in self.unknown, words[0] in self.repeated or words[-1] in self.repeated
+                words = re.findall(r"\w+", cause)
+                unknown, again = [sum(word in kinds for word in words) for kinds in (self.unknown, self.repeated)]
+                unknown = unknown or words.count("malloc") > 1  # what was begun can't be undone either
                 if code == 250 and copies == 0:
                     found.append((cause, f"LOST {sender} to {to}"))
-                if copies > (2 if twice else 1):
+                if copies > 1 + again and not (again and "lasting" in words):
                     found.append((cause, f"{copies} copies of {sender} to {to}"))
                 if code is not None and code != 250 and copies and not unknown:
                     found.append((cause, f"{sender} to {to} was answered {code} and is there"))
@@ -199,7 +235,10 @@ class Sink(Subject):
         return self.folder.glob("*.eml")
 
     def count(self, path):
-        octets = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        try:
+            octets = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        except FileNotFoundError:  # withdrawn, since it could not be made durable
+            return
         sender = re.search(rb"X-Sender: (.*?)\r\n", octets)
         check(sender and whole(octets[sender.start():]), f"{path.name} is torn")
         self.found[sender[1].decode(), BERT] += 1
@@ -220,6 +259,13 @@ class Nowhere(Sink):
         return [EXAMPLES / "sink", "--listen", "127.0.0.1:0"]
 
 
+class Hasty(Nowhere):
+    """It knows no BDAT, and waits for nothing when it can't accept."""
+
+    def command(self):
+        return [WRONG, "--listen", "127.0.0.1:0", "--relay", "127.0.0.1:9"]
+
+
 class Save(Sink):
     def command(self):
         return [EXAMPLES / "save", "--listen", "127.0.0.1:0", "--dir", self.folder]
@@ -227,13 +273,17 @@ class Save(Sink):
 
 class Relaying(Subject):
     to = (CARL,)
+    spare = 2, 2  # sessions with the next hop
     unknown = repeated = "recv", "send", "poll", "malloc", "killed"
 
     def begin(self):
         self.hop = Ledger(self.box)
 
     def command(self):
-        return [EXAMPLES / "relay", "--listen", "127.0.0.1:0", "--via", f"127.0.0.1:{self.hop.port}", "--trusted", "127.0.0.0/8"]
+        return [EXAMPLES / "relay", "--listen", "127.0.0.1:0", *self.way(), "--trusted", "127.0.0.0/8"]
+
+    def way(self):
+        return "--via", f"127.0.0.1:{self.hop.port}"
 
     def there(self):
         seen = self.hop.seen()
@@ -246,6 +296,7 @@ class Smtpd(Sink):
     spare = 12, 12  # sessions with the next hop, readers of the database
     unknown = "fsync", "pwrite", "fcntl", "malloc"
     repeated = "recv", "send", "poll", "malloc", "fsync", "link", "rename", "open", "close", "killed"
+    open = ("fsync", "pread"),
 
     def begin(self):
         super().begin()
@@ -253,8 +304,11 @@ class Smtpd(Sink):
 
     def command(self):
         return [EXAMPLES / "smtpd", "--listen", "127.0.0.1:0", "--queue", self.queue, "--hostname", "mx.example.test", "--trusted", "127.0.0.0/8",
-                "--dns", "none", "--maxrelay", "8", "--retry", "1", "--avoid", "1", "--domains", "local.example.test", "--mailboxes", "any",
-                "--maildir", f"{self.folder}/{{domain}}/{{local}}", "--relay", f"127.0.0.1:{self.hop.port}"]
+                "--maxrelay", "8", "--schedule", "simplesmtp", "--retry", "1", "--avoid", "1", "--domains", "local.example.test", "--mailboxes", "any",
+                "--maildir", f"{self.folder}/{{domain}}/{{local}}", *self.way()]
+
+    def way(self):
+        return "--dns", "none", "--relay", f"127.0.0.1:{self.hop.port}"
 
     def files(self):
         return self.folder.glob("*/*/new/*")
@@ -266,7 +320,78 @@ class Smtpd(Sink):
         return self.found | Counter({pair: len(copies) for pair, copies in seen.items()})
 
 
-SUBJECTS = {"sink": Sink, "save": Save, "relay": Relaying, "smtpd": Smtpd}
+class Encrypted:
+    """Its clients speak TLS, and so does the next hop, to whom each mail has a connection of its own."""
+    kills = 4
+
+    def begin(self):
+        super().begin()
+        self.authority = Authority(self.box)
+        self.pair, self.context = self.authority.issue(), self.authority.trust()
+        self.hop = Ledger(self.box, context=self.other_side(), brief=True)
+
+    def other_side(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.pair)
+        return context
+
+
+class EncryptedSink(Encrypted, Sink):
+    def command(self):
+        return [*super().command(), *self.pair.options()]
+
+
+class EncryptedRelaying(Encrypted, Relaying):
+    def way(self):
+        return "--via", f"localhost:{self.hop.port}", "--via-tls", "verify", "--via-ca", self.authority.file, *self.pair.options()
+
+
+class EncryptedSmtpd(Encrypted, Smtpd):
+    def way(self):
+        return ("--dns", "none", "--relay", f"localhost:{self.hop.port}", "--relay_tls", "verify", "--relay_ca", self.authority.file,
+                "--tls_cert", self.pair.certificate, "--tls_key", self.pair.key)
+
+
+class Asking:
+    """It asks the DNS for the next hop of each mail, which has a connection of its own; nothing is remembered. A question may take 20 s."""
+    hang = 3 * HANG
+    own_pace = "bind",  # libunbound tries one port after the other
+    spare = 12, 12  # what is left behind of a libunbound that does not end
+    kills = 4
+
+    def begin(self):
+        super().begin()
+        self.hop = Ledger(self.box, brief=True)
+        self.nsd = Nsd(self.box, {"example.test": "$TTL 0\nfar MX 10 hop\nhop A 127.0.0.1\n"})
+
+
+class AskingRelaying(Asking, Relaying):
+    def way(self):
+        return "--dns", f"127.0.0.1:{self.nsd.port}", "--mx-port", self.hop.port
+
+
+class AskingSmtpd(Asking, Smtpd):
+    def way(self):
+        return "--dns", f"127.0.0.1:{self.nsd.port}", "--mx_port", self.hop.port
+
+
+class SmtpdOnPostgres(Smtpd):
+    # libpq keeps it to itself when it could not send for lack of room, so that only the store's deadline ends the wait for an answer.
+    hang = 3 * HANG
+    slow = {("send", errno.ENOBUFS)}
+    unknown = *Smtpd.unknown, "recv", "send", "poll"  # whether it was committed
+    kills = 6  # what it had claimed waits for its lease
+
+    def begin(self):
+        super().begin()
+        self.queue = Postgres(self.box).url
+
+    def command(self):
+        return [*super().command(), "--lease", 3]
+
+
+SUBJECTS = {"sink": Sink, "save": Save, "relay": Relaying, "smtpd": Smtpd, "sink with TLS": EncryptedSink, "relay with TLS": EncryptedRelaying,
+            "smtpd with TLS": EncryptedSmtpd, "relay by MX": AskingRelaying, "smtpd by MX": AskingSmtpd, "smtpd on PostgreSQL": SmtpdOnPostgres}
 
 
 class Run:
@@ -314,16 +439,21 @@ class Run:
             self.subject.begin()
             self.fresh()
 
-    def one(self, kind, at, fault):
+    def one(self, kind, at, fault, *second):
         subject, doing = self.subject, f"{kind} {at} {called(fault)}"
+        if second:
+            doing += " and {} {} {}".format(*second[:2], called(second[2]))
         subject.doing = doing
+        subject.exposed()
         try:
-            subject.nth.arm(kind, at, fault)
+            subject.nth.arm(kind, at, fault, second=second or (None, 0, 0))
             subject.dialogue()
             until = time.monotonic() + 0.5
             while not subject.delivered() and subject.server.process.poll() is None and time.monotonic() < until:
                 time.sleep(0.002)
             fired = subject.nth.disarm()
+            if second:
+                fired = subject.nth.fired(SECOND)
             self.made += 1
             self.fired += min(fired, 1)
             subject.alive()
@@ -357,8 +487,9 @@ class Run:
         chosen = {kind: [(at, fault) for at in range(1, counts[kind] + 1) for fault in FAULTS[kind]] for kind in kinds if counts[kind]}
         if ALL:
             return chosen
-        each = max(2, self.budget // max(1, len(chosen)))
-        return {kind: spread(those, 3 * each if kind == "malloc" else each) for kind, those in chosen.items()}
+        chosen = {kind: [(at, fault) for at, fault in those if (kind, fault) not in self.subject.slow] for kind, those in chosen.items()}
+        each = max(1, self.budget // max(1, len(chosen)))
+        return {kind: spread(those, 3 * each if kind == "malloc" else each, number) for number, (kind, those) in enumerate(chosen.items())}
 
     def settled(self, kind):
         """Descriptors and threads are back."""
@@ -370,19 +501,77 @@ class Run:
 
     def serving(self, kinds=KINDS):
         self.fresh()
-        for kind, those in self.sample(self.counted(), kinds).items():
+        for number, (kind, those) in enumerate(self.sample(self.counted(), kinds).items()):
             for at, fault in those:
                 self.one(kind, at, fault)
             try:
                 self.settled(kind)
             except Failed as reason:
                 self.note(f"{kind}: in the end {reason}")
+            if number % self.subject.kills and not ALL:
+                continue
             self.subject.doing = f"{kind} 1 killed"
+            self.subject.exposed()
             self.subject.nth.arm(*(kind, *those[len(those) // 2]))
             self.subject.dialogue()
             self.again()
         self.quiet()
         self.subject.kill()
+
+    def pairs(self, kinds=KINDS):
+        """Two fail: one call, and then one of each kind, the next or one soon after it."""
+        self.fresh()
+        counts, chosen = self.counted(), []
+        for number, first in enumerate(kind for kind in kinds if counts[kind]):
+            calls = [(at, fault) for at in range(1, counts[first] + 1) for fault in FAULTS[first]]
+            for turn, second in enumerate(kind for kind in KINDS if counts[kind] and (first, kind) not in self.subject.open):
+                for which, (at, fault) in enumerate(spread(calls[turn % 7:] or calls, 3)):
+                    faults = FAULTS[second]
+                    chosen.append((first, at, fault, second, 1 + (turn + which) % 3, faults[(number + turn + which) % len(faults)]))
+        last = None
+        for each in chosen if ALL else spread(chosen, self.budget):
+            if last not in (None, each[0]):
+                self.settled(last)
+            last = each[0]
+            self.one(*each)
+        self.settled("pairs")
+        self.subject.kill()
+
+    def lacking(self, kinds=KINDS):
+        """All calls of a kind fail for a while."""
+        self.fresh()
+        counts = self.counted()
+        chosen = [(kind, fault) for kind in kinds if counts[kind] for fault in lasting(kind) if (kind, fault) not in self.subject.slow]
+        for kind, fault in chosen if ALL else spread(chosen, self.budget):
+            try:
+                self.lack(kind, fault)
+                self.settled(kind)
+            except Failed as reason:
+                self.subject.nth.disarm()
+                self.note(f"{self.subject.doing}: {reason}", self.subject.nth.where())
+                self.last_words()
+                self.again()
+        self.subject.kill()
+
+    def lack(self, kind, fault):
+        subject = self.subject
+        subject.doing = f"{kind} lasting {called(fault)}"
+        subject.exposed()
+        subject.nth.arm(kind, 1, fault, FOREVER)
+        over = threading.Timer(LACK, subject.nth.disarm)
+        over.start()
+        try:
+            while over.is_alive():
+                subject.dialogue()
+                time.sleep(0.1)
+        finally:
+            over.cancel()
+            over.join()
+            fired = subject.nth.disarm()
+        self.made, self.fired = self.made + 1, self.fired + min(fired, 1)
+        subject.alive()
+        check(fired < BUSY or fault == SHORT or kind in subject.own_pace, fired, "calls failed in that time: it does not wait")
+        subject.clean()
 
     def starting(self, kinds=KINDS):
         """It starts all the same, or says why not."""
@@ -486,9 +675,10 @@ class Run:
         check(not self.found, len(self.found), "findings:", *(f"\n          {what}; at {where}" for what, where in self.found[:40]))
 
 
-def spread(all_of_them, count):
+def spread(all_of_them, count, offset=0):
+    """So many of them, from all parts; another offset gives others."""
     step = max(1, len(all_of_them) / count)
-    return [all_of_them[int(number * step)] for number in range(min(count, len(all_of_them)))]
+    return [all_of_them[(int(number * step) + offset) % len(all_of_them)] for number in range(min(count, len(all_of_them)))]
 
 
 def some(box, subject, when, budget, kinds=KINDS):
@@ -500,20 +690,36 @@ def some(box, subject, when, budget, kinds=KINDS):
 # A sanitizer has a malloc of its own, which nobody else can make fail.
 for subject, when, budget in (("sink", "serving", 40), ("save", "serving", 40), ("relay", "serving", 60), ("smtpd", "serving", 80),
                               ("sink", "starting", 40), ("relay", "starting", 40), ("smtpd", "starting", 60),
-                              ("sink", "ending", 20), ("relay", "ending", 20), ("smtpd", "ending", 40)):
+                              ("sink", "ending", 20), ("relay", "ending", 20), ("smtpd", "ending", 40),
+                              ("sink with TLS", "serving", 20), ("relay with TLS", "serving", 20), ("smtpd with TLS", "serving", 12),
+                              ("relay by MX", "serving", 25), ("smtpd by MX", "serving", 25), ("smtpd on PostgreSQL", "serving", 20),
+                              ("smtpd on PostgreSQL", "starting", 20), ("smtpd on PostgreSQL", "ending", 2)):
     @case(f"faults: {subject}, {when}: whichever call fails costs one session or one mail, and no promise", record.PLAIN)
     def one_fails(box, subject=subject, when=when, budget=budget):
         some(box, SUBJECTS[subject], when, budget)
 
 
+for subject, budget in (("relay", 30), ("smtpd", 24), ("smtpd on PostgreSQL", 12)):
+    @case(f"faults: {subject}: two calls fail, the second soon after the first, and no promise is broken", record.PLAIN)
+    def two_fail(box, subject=subject, budget=budget):
+        some(box, SUBJECTS[subject], "pairs", budget)
+
+
+for subject, budget in (("sink", 2), ("relay by MX", 3), ("smtpd", 4), ("smtpd on PostgreSQL", 2)):
+    @case(f"faults: {subject}: calls of a kind fail for {LACK} s; it waits, serves again by itself, and no promise is broken", record.PLAIN)
+    def all_fail(box, subject=subject, budget=budget):
+        some(box, SUBJECTS[subject], "lacking", budget)
+
+
 @case("faults: control: a program that promises and keeps nothing is caught", record.PLAIN)
 def control(box):
-    try:
-        some(box, Nowhere, "serving", 4, ["recv"])
-    except Failed as reason:
-        check("LOST" in str(reason), "caught otherwise:", reason)
-    else:
-        raise Failed("it was not caught")
+    caught("LOST", some, box, Nowhere, "serving", 4, ["recv"])
+    caught("LOST", some, box, Nowhere, "pairs", 2, ["recv"])
+
+
+@case("faults: control: a program that tries again at once what can't be is caught", record.PLAIN)
+def busy_control(box):
+    caught("it does not wait", some, box, Hasty, "lacking", 1, ["accept"])
 
 
 if __name__ == "__main__":  # faults.py SUBJECT WHEN BUDGET KIND...

@@ -66,8 +66,11 @@ class Door:
 
 
 class Ledger:
-    def __init__(self, box, offer=OFFER, keep=False, **say):
+    """With a `context` of ssl's it speaks STARTTLS. One that is `brief` hangs up behind each mail."""
+
+    def __init__(self, box, offer=OFFER, keep=False, context=None, brief=False, **say):
         self.offer, self.keep, self.life, self.over = offer, keep, 0, False
+        self.context, self.brief = context, brief
         self.lock, self.copies, self.connections = threading.Lock(), [], 0
         self.open, self.most, self.busy, self.most_busy = 0, 0, 0, 0
         self.released, self.talking, self.talks, self.clients, self.doors = threading.Event(), {}, {}, {}, []
@@ -218,9 +221,19 @@ class Talk:
         self.connection.sendall(reply.encode() + b"\r\n")
         return reply.startswith(("2", "3"))
 
+    def secured(self):
+        """The same connection, encrypted from now on."""
+        with self.ledger.context.wrap_socket(self.connection, server_side=True) as connection, connection.makefile("rb", 1 << 16) as lines:
+            self.connection = connection
+            with self.ledger.lock:
+                self.ledger.talking[self.number] = connection, self.door
+            self.commands(lines, self.ledger.offer)
+
     def all_of_it(self, lines):
-        if not self.said("connect", "220 hop.example.org ESMTP"):
-            return
+        if self.said("connect", "220 hop.example.org ESMTP"):
+            self.commands(lines, (*self.ledger.offer, "STARTTLS") if self.ledger.context else self.ledger.offer)
+
+    def commands(self, lines, offer):
         sender, to, parameters = None, [], []
         for line in lines:
             self.idle(line[:4].upper() in (b"QUIT", b"RSET", b"NOOP") and not self.busy)
@@ -228,8 +241,11 @@ class Talk:
             verb, address, more = verb.upper(), rest.partition("<")[2].rpartition(">")[0], rest.rpartition(">")[2].strip()
             if verb == "EHLO":
                 self.client = self.ledger.clients[self.number] = rest
-                self.said(verb, "\r\n".join(f"250-{word}" for word in ("hop.example.org", *self.ledger.offer[:-1])) +
-                          f"\r\n250 {self.ledger.offer[-1]}", line)
+                self.said(verb, "\r\n".join(f"250-{word}" for word in ("hop.example.org", *offer[:-1])) + f"\r\n250 {offer[-1]}", line)
+            elif verb == "STARTTLS" and "STARTTLS" in offer:
+                if self.said(verb, "220 2.0.0 go on"):
+                    self.secured()
+                    return
             elif verb == "MAIL":
                 if self.said(verb, "250 2.1.0 ok", line):
                     sender, to, parameters = address, [], [more]
@@ -246,6 +262,8 @@ class Talk:
                     if text is None:
                         return
                     self.take(sender, to, text, parameters)
+                    if self.ledger.brief:
+                        return
                 sender, to, self.to = None, [], ()
             elif verb == "QUIT":
                 self.said(verb, "221 2.0.0 bye")

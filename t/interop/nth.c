@@ -1,7 +1,8 @@
 // nth -- loaded into a program (LD_PRELOAD): counts its calls by kind, and makes the n-th of one kind fail.
 //
 // The file named by NTH in the environment is mapped, and is a struct Control: who holds it too arms and disarms, and reads
-// what was counted. Nothing here allocates. A fault is an errno, or SHORT: one octet is read or written.
+// what was counted. Nothing here allocates. A fault is an errno, or SHORT: one octet is read or written. A second one is
+// counted from where the first came to pass.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,6 +15,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -29,11 +32,16 @@ enum { SHORT = -1, FRAMES = 32 };
 // nth.py reads these names, in this order.
 enum Kind {
     ACCEPT, SOCKET, BIND, LISTEN, CONNECT, SETSOCKOPT, RECV, READ, PREAD, SEND, WRITE, PWRITE, POLL, OPEN, CLOSE, FSYNC, LINK, RENAME,
-    UNLINK, FTRUNCATE, FALLOCATE, MKDIR, STAT, FCNTL, MMAP, THREAD, FORK, PIPE, EVENTFD, RANDOM, LOOKUP, MALLOC, KINDS
+    UNLINK, FTRUNCATE, FALLOCATE, MKDIR, STAT, FCNTL, MMAP, THREAD, FORK, PIPE, EVENTFD, EPOLL, WATCH, RANDOM, LOOKUP, MALLOC, KINDS
+};
+
+struct Fault {
+    int32_t kind, fault, at, times, seen, fired;  // `seen`: calls that were its own to count
 };
 
 struct Control {
-    int32_t armed, kind, fault, at, times, fired, frames, unused;
+    int32_t armed, frames;
+    struct Fault first, second;
     uint64_t where[FRAMES];  // who made the call that failed first
     int32_t counts[64];
 };
@@ -41,6 +49,7 @@ struct Control {
 static struct Control* control;
 static int started;  // main() was: what fails before that, the language itself can only abort for
 static __thread int inside __attribute__((tls_model("initial-exec")));
+static __thread int has_memory __attribute__((tls_model("initial-exec")));
 
 __attribute__((constructor)) static void begin(void) {
     const char* path = getenv("NTH");
@@ -54,28 +63,48 @@ __attribute__((constructor)) static void begin(void) {
     if (page != MAP_FAILED) control = page;
 }
 
+// Whether it is this call that it means.
+static int meets(struct Fault* it, enum Kind kind) {
+    if (kind != (enum Kind)it->kind) return 0;
+    const int number = __atomic_add_fetch(&it->seen, 1, __ATOMIC_RELAXED);
+    return number >= it->at && number < it->at + it->times;
+}
+
 // What is to become of this call: 0, an errno or SHORT.
 static int fault(enum Kind kind) {
     if (!control || !started || !__atomic_load_n(&control->armed, __ATOMIC_ACQUIRE) || inside) return 0;
-    const int number = __atomic_add_fetch(&control->counts[kind], 1, __ATOMIC_RELAXED);
-    if (kind != (enum Kind)control->kind || number < control->at || number >= control->at + control->times) return 0;
-    if (__atomic_fetch_add(&control->fired, 1, __ATOMIC_RELAXED) == 0) {
+    if (kind == MALLOC && has_memory) return 0;
+    __atomic_add_fetch(&control->counts[kind], 1, __ATOMIC_RELAXED);
+    const int before = __atomic_load_n(&control->first.fired, __ATOMIC_ACQUIRE);
+    if (!meets(&control->first, kind)) {
+        if (!before || !meets(&control->second, kind)) return 0;
+        __atomic_add_fetch(&control->second.fired, 1, __ATOMIC_RELAXED);
+        return control->second.fault;
+    }
+    if (__atomic_fetch_add(&control->first.fired, 1, __ATOMIC_RELEASE) == 0) {
         inside = 1;
         control->frames = backtrace((void**)control->where, FRAMES);
         inside = 0;
     }
-    return control->fault;
+    return control->first.fault;
 }
+
+// Looking these up would allocate.
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+void __libc_free(void*);
 
 // The next one of that name, which is the system's.
 #define REAL(name) \
     static __typeof__(name)* real; \
     if (!real) real = (__typeof__(name)*)dlsym(RTLD_NEXT, #name)
 
-// What wakes threads (an eventfd) can't fail.
+// What threads wake each other by (an eventfd, a pair of sockets) can't fail.
 static int wakes(int fd) {
     struct stat about;
-    return syscall(SYS_fstat, fd, &about) == 0 && (about.st_mode & S_IFMT) == 0;
+    return syscall(SYS_fstat, fd, &about) == 0 && ((about.st_mode & S_IFMT) == 0 || S_ISSOCK(about.st_mode));
 }
 
 typedef int Main(int, char**, char**);
@@ -88,6 +117,12 @@ int __libc_start_main(Main* main, int count, char** arguments, Main* init, void 
     __typeof__(__libc_start_main)* const real = (__typeof__(__libc_start_main)*)dlsym(RTLD_NEXT, "__libc_start_main");
     real_main = main;
     return real(begin_main, count, arguments, init, fini, rtld_fini, stack);
+}
+
+// Who was told that a connection is broken finds it so from then on.
+static int broken(int fd, int error) {
+    if (error == EPIPE || error == ECONNRESET) syscall(SYS_shutdown, fd, SHUT_RDWR);
+    return error;
 }
 
 // A call that fails, or not.
@@ -104,7 +139,7 @@ int __libc_start_main(Main* main, int count, char** arguments, Main* init, void 
     ssize_t name parameters { \
         const int error = fault(kind); \
         if (error == SHORT) count = count > 1 ? 1 : count; \
-        else if (error) return errno = error, -1; \
+        else if (error) return errno = broken(fd, error), -1; \
         REAL(name); \
         return real arguments; \
     }
@@ -119,9 +154,10 @@ WRAP(SETSOCKOPT, int, -1, setsockopt, (int fd, int level, int name, const void* 
 WRAP_SHORT(RECV, recv, (int fd, void* octets, size_t count, int flags), count, (fd, octets, count, flags))
 WRAP_SHORT(SEND, send, (int fd, const void* octets, size_t count, int flags), count, (fd, octets, count, flags))
 WRAP_SHORT(SEND, sendto, (int fd, const void* octets, size_t count, int flags, const struct sockaddr* to, socklen_t size), count, (fd, octets, count, flags, to, size))
+WRAP_SHORT(RECV, recvfrom, (int fd, void* octets, size_t count, int flags, struct sockaddr* from, socklen_t* size), count, (fd, octets, count, flags, from, size))
 WRAP(RECV, ssize_t, -1, recvmsg, (int fd, struct msghdr* message, int flags), (fd, message, flags))
 WRAP(SEND, ssize_t, -1, sendmsg, (int fd, const struct msghdr* message, int flags), (fd, message, flags))
-WRAP_SHORT(SEND, sendfile, (int to, int from, off_t* at, size_t count), count, (to, from, at, count))
+WRAP_SHORT(SEND, sendfile, (int fd, int from, off_t* at, size_t count), count, (fd, from, at, count))
 WRAP_SHORT(PREAD, pread, (int fd, void* octets, size_t count, off_t at), count, (fd, octets, count, at))
 WRAP_SHORT(PREAD, pread64, (int fd, void* octets, size_t count, off64_t at), count, (fd, octets, count, at))
 WRAP(WRITE, ssize_t, -1, writev, (int fd, const struct iovec* parts, int count), (fd, parts, count))
@@ -148,6 +184,9 @@ WRAP(STAT, int, -1, fstat, (int fd, struct stat* about), (fd, about))
 WRAP(STAT, int, -1, fstat64, (int fd, struct stat64* about), (fd, about))
 WRAP(FORK, pid_t, -1, fork, (void), ())
 WRAP(PIPE, int, -1, pipe2, (int ends[2], int flags), (ends, flags))
+WRAP(PIPE, int, -1, socketpair, (int domain, int type, int protocol, int ends[2]), (domain, type, protocol, ends))
+WRAP(EPOLL, int, -1, epoll_wait, (int fd, struct epoll_event* events, int most, int wait), (fd, events, most, wait))
+WRAP(WATCH, int, -1, epoll_ctl, (int fd, int what, int of, struct epoll_event* event), (fd, what, of, event))
 WRAP(EVENTFD, int, -1, eventfd, (unsigned first, int flags), (first, flags))
 WRAP(RANDOM, ssize_t, -1, getrandom, (void* octets, size_t count, unsigned flags), (octets, count, flags))
 WRAP(MMAP, void*, MAP_FAILED, mmap, (void* at, size_t size, int rights, int flags, int fd, off_t from), (at, size, rights, flags, fd, from))
@@ -225,11 +264,28 @@ int posix_fallocate(int fd, off_t at, off_t size) {
     return real(fd, at, size);
 }
 
+struct Start {
+    void* (*function)(void*);
+    void* argument;
+};
+
+static void* with_memory(void* given) {
+    const struct Start start = *(struct Start*)given;
+    __libc_free(given);
+    has_memory = 1;
+    return start.function(start.argument);
+}
+
+// libunbound's own thread crashes for lack of memory: so it has some.
 int pthread_create(pthread_t* id, const pthread_attr_t* how, void* (*function)(void*), void* argument) {
     const int error = fault(THREAD);
     if (error) return error;
     REAL(pthread_create);
-    return real(id, how, function, argument);
+    Dl_info whose;
+    struct Start* start = NULL;
+    if (dladdr((void*)function, &whose) && strstr(whose.dli_fname, "libunbound") && (start = __libc_malloc(sizeof *start)))
+        *start = (struct Start){function, argument};
+    return start ? real(id, how, with_memory, start) : real(id, how, function, argument);
 }
 
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* files, const posix_spawnattr_t* how, char* const arguments[], char* const environment[]) {
@@ -246,12 +302,7 @@ int getaddrinfo(const char* host, const char* port, const struct addrinfo* hints
     return real(host, port, hints, found);
 }
 
-// operator new comes here too. Looking these up would allocate.
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void* __libc_memalign(size_t, size_t);
-
+// operator new comes here too.
 void* malloc(size_t size) { return fault(MALLOC) ? errno = ENOMEM, NULL : __libc_malloc(size); }
 void* calloc(size_t count, size_t size) { return fault(MALLOC) ? errno = ENOMEM, NULL : __libc_calloc(count, size); }
 void* realloc(void* old, size_t size) { return fault(MALLOC) ? errno = ENOMEM, NULL : __libc_realloc(old, size); }

@@ -23,10 +23,19 @@ FAULTS = {
     "poll": [errno.ENOMEM, errno.EINTR], "open": [*ROOM, errno.ENOSPC, errno.EACCES], "close": DISK[:1] + CALL, "fsync": DISK, "link": DISK, "rename": DISK,
     "unlink": DISK[:1], "ftruncate": DISK, "fallocate": [errno.ENOSPC, errno.EOPNOTSUPP, errno.EIO], "mkdir": [errno.ENOSPC, errno.EACCES],
     "stat": [errno.EIO, errno.ENOMEM], "fcntl": [errno.ENOLCK, errno.EAGAIN, errno.EMFILE], "mmap": [errno.ENOMEM], "thread": [errno.EAGAIN], "fork": [errno.EAGAIN],
-    "pipe": ROOM[:1], "eventfd": ROOM[:1], "random": CALL + [errno.ENOSYS], "lookup": [EAI_AGAIN, EAI_MEMORY], "malloc": [errno.ENOMEM],
+    "pipe": ROOM[:1], "eventfd": ROOM[:1], "epoll": CALL, "watch": [errno.ENOMEM, errno.ENOSPC], "random": CALL + [errno.ENOSYS], "lookup": [EAI_AGAIN, EAI_MEMORY], "malloc": [errno.ENOMEM],
 }
-HEAD, FRAMES = struct.Struct("8i"), 32
-COUNTS = HEAD.size + 8 * FRAMES
+HEAD, FAULT, FRAMES = struct.Struct("2i"), struct.Struct("6i"), 32
+SECOND = HEAD.size + FAULT.size
+WHERE = SECOND + FAULT.size
+COUNTS = WHERE + 8 * FRAMES
+FOREVER = 1 << 30
+
+
+def lasting(kind):
+    """What a call of that kind can say each time, for a while; that it was interrupted, say, it says once."""
+    once = errno.EINTR, errno.ECONNABORTED
+    return [fault for fault in FAULTS[kind] if fault not in once and (kind, fault) != ("send", errno.EAGAIN)]
 
 
 def called(fault):
@@ -45,10 +54,12 @@ class Nth:
             self.control = mmap.mmap(file.fileno(), 4096)
         self.under, self.maps = [*ALONE, f"LD_PRELOAD={library}", f"NTH={path}"], []
 
-    def arm(self, kind=None, at=0, fault=0, times=1):
-        """From now on calls are counted, and those from the one called `at` fail, `times` of them."""
+    def arm(self, kind=None, at=0, fault=0, times=1, second=(None, 0, 0)):
+        """From now on calls are counted, and those from the one called `at` fail, `times` of them; and the one called so, counted
+        from then on, of the `second` kind."""
         self.control[:] = bytes(4096)
-        HEAD.pack_into(self.control, 0, 0, KINDS.index(kind) if kind else -1, fault, at, times, 0, 0, 0)
+        for place, (name, number, what, most) in ((HEAD.size, (kind, at, fault, times)), (SECOND, (*second, 1))):
+            FAULT.pack_into(self.control, place, KINDS.index(name) if name else -1, what, number, most, 0, 0)
         struct.pack_into("i", self.control, 0, 1)
 
     def disarm(self):
@@ -56,8 +67,8 @@ class Nth:
         struct.pack_into("i", self.control, 0, 0)
         return self.fired()
 
-    def fired(self):
-        return HEAD.unpack_from(self.control)[5]
+    def fired(self, place=HEAD.size):
+        return FAULT.unpack_from(self.control, place)[5]
 
     def counts(self):
         """Kind -> calls since arm()."""
@@ -69,14 +80,18 @@ class Nth:
         self.maps = [(int(begin, 16), int(end, 16), int(at, 16), path) for begin, end, at, path in lines]
 
     def where(self):
-        """The functions of ours that were under way at the call that failed, innermost first."""
-        frames, found = HEAD.unpack_from(self.control)[6], []
-        for address in struct.unpack_from(f"{frames}Q", self.control, HEAD.size)[1:]:
+        """The functions of ours that were under way at the call that failed, innermost first; in a thread that has none the libraries."""
+        frames, found, libraries = HEAD.unpack_from(self.control)[1], [], []
+        for address in struct.unpack_from(f"{frames}Q", self.control, WHERE)[1:]:
             for begin, end, at, path in self.maps:
-                if begin <= address < end and str(TREE) in path and not path.endswith("nth.so"):
+                if not begin <= address < end or path.endswith("nth.so"):
+                    continue
+                if str(TREE) in path:
                     found.append((path, hex(address - 1 - begin + at)))
+                else:
+                    libraries.append(Path(path).name)
         if not found:
-            return ["?"]
+            return list(dict.fromkeys(libraries)) or ["?"]
         done = subprocess.run(["addr2line", "-Cfse", found[0][0], *(at for _, at in found)], capture_output=True, text=True)
         names = [re.sub(r"\(.*|Net::SMTP::|std::__cxx11::", "", name) for name in done.stdout.splitlines()[::2]]
         return [name for name in names if not re.match(r"(std|void std|__gnu|operator new|main|_start)\b", name)][:6]
