@@ -86,8 +86,9 @@ TEST_CASE("who is named several times gets one copy, and each RCPT its answer") 
 
 TEST_CASE("mail that goes round in circles is refused where the options say so") {
     MailServer hop;
-    for (const auto& [most, code] :
-         {std::pair{std::size_t(3), "554 5.4.6"}, {std::size_t(4), "250"}, {std::size_t(0), "250"}}) {
+    for (const auto& row : {std::pair{std::size_t(3), "554 5.4.6"}, {std::size_t(4), "250"}, {std::size_t(0), "250"}}) {
+        const auto most = row.first;
+        const auto* const code = row.second;
         CAPTURE(most);
         auto options = to(hop);
         options.max_hops = most;
