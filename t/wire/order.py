@@ -55,7 +55,7 @@ CONVERSATIONS = {
     "DATA with an argument": [(E, OK), (M, OK), (R, OK), ("DATA x", (501,)), ("DATA", (354,)), (T, OK), BYE],
     "RSET and QUIT with an argument": [(E, OK), (M, OK), ("RSET x", (501, 250)), ("NOOP", OK), BYE],
     "HELP with an argument": [("HELP MAIL", (211, 214, 501, 504)), BYE],
-    "a web browser": [("GET / HTTP/1.1", (500, 421, 502, 503, 554)), ("Host: mx.test", (500, 421, 502, 503, None)), ("", (500, 421, None)), ("QUIT", (221, None))],
+    "a web browser": [("GET / HTTP/1.1", (421,))],  # and no more is heard: what follows may be a stranger's commands
     "BDAT in one piece": [(E, OK), (M, OK), (R, OK), ("B:BDAT 7 LAST\r\nhello\r\n", OK), BYE],
     "BDAT in pieces": [(E, OK), (M, OK), (R, OK), ("B:BDAT 3\r\nhel", OK), ("B:BDAT 2\r\nlo", OK), ("B:BDAT 2 LAST\r\n\r\n", OK), BYE],
     "BDAT ends with an empty chunk": [(E, OK), (M, OK), (R, OK), ("B:BDAT 4\r\nhi\r\n", OK), ("BDAT 0 LAST", OK), (R, (503,)), BYE],
@@ -111,7 +111,7 @@ def play(how, conversation, where=None):
                 if None not in codes:
                     raise
             check(w, said, codes, w.reply())
-            if not w.ended and 221 not in codes:
+            if not w.ended and 221 not in codes and codes != (421,):
                 w.nothing_more()
     else:
         stream = b"".join(octets(said) for said, _ in conversation)
