@@ -173,19 +173,28 @@ const PostgresStatement due{
            " AND destination = $1 ORDER BY destination, due LIMIT 1), (SELECT due FROM recipient WHERE " WAITS
            " AND destination = $1 ORDER BY destination DESC, due DESC LIMIT 1)"};
 
-// $1 domain, $2 now, $3 what is due later than this is due too, $4 limit, $5 owner, $6 turn, $7 lease.
+// $1 domain, $2 now, $3 what is due later than this is due too, $4 limit, $5 owner, $6 turn, $7 lease, $8 how many of
+// the last message.
 const PostgresStatement claim{
-    "claim", "WITH far AS MATERIALIZED (SELECT message, number FROM recipient WHERE " WAITS
-             " AND destination = $1 AND due > $3 ORDER BY due, message LIMIT $4 FOR UPDATE SKIP LOCKED),"
-             " near AS MATERIALIZED (SELECT message, number FROM recipient WHERE " WAITS
-             " AND destination = $1 AND due <= $2 ORDER BY due, message LIMIT $4 FOR UPDATE SKIP LOCKED),"
-             " due AS MATERIALIZED (SELECT * FROM far UNION ALL SELECT * FROM near LIMIT $4),"
-             " "
-             "changed AS (UPDATE recipient r SET owner = $5, turn = $6, lease = " CLOCK
-             " + $7::bigint FROM due WHERE r.message = due.message AND r.number = due.number RETURNING r.*) "
-             "SELECT " MESSAGE ", " RECIPIENT
-             ", m.head, r.warned FROM changed r JOIN message m ON m.number = r.message"
-             " ORDER BY r.due, r.message, r.number"};
+    "claim",
+    "WITH far AS MATERIALIZED (SELECT message, number FROM recipient WHERE " WAITS
+    " AND destination = $1 AND due > $3 ORDER BY due, message LIMIT $4 FOR UPDATE SKIP LOCKED),"
+    " near AS MATERIALIZED (SELECT message, number FROM recipient WHERE " WAITS
+    " AND destination = $1 AND due <= $2 ORDER BY due, message LIMIT $4 FOR UPDATE SKIP LOCKED),"
+    " first AS MATERIALIZED (SELECT * FROM far UNION ALL SELECT * FROM near LIMIT $4),"
+    " last AS MATERIALIZED (SELECT message, count(*) AS have FROM first WHERE message ="
+    " (SELECT message FROM first OFFSET (SELECT greatest(count(*) - 1, 0) FROM first)) GROUP BY message),"
+    " others AS MATERIALIZED (SELECT message, number FROM recipient r WHERE " WAITS
+    " AND message = (SELECT message FROM last) AND destination IS NOT DISTINCT FROM $1 AND (due <= $2 OR due > $3)"
+    " AND NOT EXISTS (SELECT FROM first f WHERE f.message = r.message AND f.number = r.number)"
+    " ORDER BY number LIMIT greatest($8 - (SELECT have FROM last), 0) FOR UPDATE SKIP LOCKED),"
+    " due AS MATERIALIZED (SELECT * FROM first UNION ALL SELECT * FROM others),"
+    " "
+    "changed AS (UPDATE recipient r SET owner = $5, turn = $6, lease = " CLOCK
+    " + $7::bigint FROM due WHERE r.message = due.message AND r.number = due.number RETURNING r.*) "
+    "SELECT " MESSAGE ", " RECIPIENT
+    ", m.head, r.warned FROM changed r JOIN message m ON m.number = r.message"
+    " ORDER BY r.due, r.message, r.number"};
 
 const PostgresStatement beat{"beat", "UPDATE recipient SET lease = " CLOCK " + $2::bigint WHERE owner = $1"};
 #define FREE "UPDATE recipient SET owner = NULL, turn = NULL, lease = NULL "
@@ -203,8 +212,8 @@ const PostgresStatement expire{
     " ORDER BY lease LIMIT 10000 FOR UPDATE SKIP LOCKED) RETURNING number"};
 
 // A process that froze between two statements of a transaction keeps its locks: the server waits for it, without a
-// limit where no Sync has come yet. So who is past the time of any transaction, while leases that are over can't be given
-// back, is cut off. $1 owner, $2 that time.
+// limit where no Sync has come yet. So who is past the time of any transaction, while leases that are over can't be
+// given back, is cut off. $1 owner, $2 that time.
 const PostgresStatement cut_off{
     "cut_off",
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity a WHERE usename = current_user AND pid <> pg_backend_pid()"

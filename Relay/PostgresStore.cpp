@@ -180,7 +180,8 @@ bool PostgresStore::changed() {
     });
 }
 
-std::vector<QueueTask> PostgresStore::claim(const std::string& domain, QueueTime now, std::size_t limit) {
+std::vector<QueueTask> PostgresStore::claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                            std::size_t together) {
     auto& here = state_->here();
     return here.with([&](PostgresConnection& connection, Deadline end) {
         here.expire(connection, end);
@@ -193,6 +194,7 @@ std::vector<QueueTask> PostgresStore::claim(const std::string& domain, QueueTime
         PostgresValues values;
         values.octets(domain).i8(clock.theirs(now)).i8(clock.theirs(too_far(now))).i8(limited(limit));
         values.i8(here.owner()).i8(std::int64_t(turn)).i8(state_->options.lease.count());
+        values.i8(limited(together));
         try {
             return tasks_of(connection.run(end, sql::claim, values)[0], turn);
         } catch (...) {

@@ -62,7 +62,8 @@ public:
     std::optional<QueueTime> due(const std::string& domain) override;
     bool changed() override;
     // What is due by `now`; leases end by the database's clock alone.
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override;
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override;
     Message text(const QueueTask& task) override;
     bool record(const QueueTask& task, std::span<const QueueVerdict> verdicts,
                 std::span<const QueuedMail> notices) override;

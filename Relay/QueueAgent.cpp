@@ -18,6 +18,7 @@ constexpr auto between_looks = 30s;       // at all domains, if nobody says that
 constexpr auto after_trouble = 2s;        // with the store
 constexpr std::size_t opened = 5;         // a window after the first success
 constexpr std::size_t claimed_ahead = 5;  // for each delivery that may run at once
+constexpr std::size_t together = 100;     // recipients of a mail to many (RFC 5321 4.5.3.1.8)
 constexpr std::size_t most_idle_ways = 1000;
 constexpr std::size_t page = 1000;
 
@@ -306,7 +307,7 @@ void QueueAgent::claim_of(const std::string& name, Domain& domain, Lock& lock) {
     const auto now = queue_now();
     std::optional<QueueTime> next;
     try {
-        claimed_ = store_.claim(name, now, most);
+        claimed_ = store_.claim(name, now, most, together);
         const bool all = recipients(claimed_) < most;
         sorted_ = sorted(claimed_);
         claimed_.clear();

@@ -27,6 +27,9 @@ bool unreachable(const Relay::Result& result) {
     return result.reply.temporary() && result.reply.status.starts_with("4.4.");
 }
 
+// For one transaction, that is: the others may come in the next (RFC 5321 4.5.3.1.10).
+bool too_many(const Reply& reply) { return reply.code == 452 && (reply.status == "4.5.3" || reply.status.empty()); }
+
 QueueTry said_of_place(const std::vector<Relay::Result>& results) {
     if (std::ranges::any_of(results, &Relay::Result::delivered)) return QueueTry::sent;
     return std::ranges::all_of(results, unreachable) ? QueueTry::failed : QueueTry::answered;
@@ -125,6 +128,7 @@ QueueDelivery::Account QueueDelivery::judge(const QueueJob& job, const std::vect
     const auto& task = job.task;
     Account out;
     out.now = queue_now();
+    const bool some = std::ranges::any_of(results, [](const Relay::Result& r) { return r.reply.positive(); });
     for (std::size_t i = 0; i < task.to.size(); ++i) {
         const auto& to = task.to[i];
         const auto& result = results[i];
@@ -137,6 +141,10 @@ QueueDelivery::Account QueueDelivery::judge(const QueueJob& job, const std::vect
             fate = Fate::sent;
             status.action = job.way.last ? DeliveryAction::delivered : DeliveryAction::relayed;
             if (!result.notifies) out.statuses.push_back(status);
+        } else if (some && too_many(reply)) {  // each time there are fewer
+            fate = Fate::deferred;
+            verdict.done = verdict.attempt = false;
+            verdict.due = out.now;
         } else if (reply.permanent() || schedule.expired(task.arrived, out.now, attempts)) {
             fate = reply.permanent() ? Fate::failed : Fate::expired;
             out.statuses.push_back(status);

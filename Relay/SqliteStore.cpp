@@ -184,11 +184,12 @@ std::optional<QueueTime> SqliteStore::due(const std::string& domain) {
 
 bool SqliteStore::changed() { return state().changed(); }
 
-std::vector<QueueTask> SqliteStore::claim(const std::string& domain, QueueTime now, std::size_t limit) {
+std::vector<QueueTask> SqliteStore::claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                          std::size_t together) {
     auto& s = state();
     if (s.incarnation() == 0) throw std::logic_error("SqliteStore::claim() without lead()");
     std::vector<QueueTask> tasks;
-    s.write([&](SqliteWrite& write) { tasks = claim_mail(write, s.incarnation(), domain, now, limit); });
+    s.write([&](SqliteWrite& write) { tasks = claim_mail(write, s.incarnation(), domain, now, limit, together); });
     return tasks;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "SqliteMail.hpp"
 #include "SqliteSchema.hpp"
@@ -65,6 +66,25 @@ std::vector<std::int64_t> due_keys(SqliteConnection& db, const std::string& doma
         domain, to_number(now), most - std::int64_t(keys.size()));
     while (due.step()) keys.push_back(due.integer(0));
     return keys;
+}
+
+// The others of the last one's message, until they are `together`.
+void add_together(SqliteConnection& db, const std::string& domain, QueueTime now, std::size_t together,
+                  std::vector<std::int64_t>& keys) {
+    if (keys.empty()) return;
+    const auto message = keys.back() >> recipient_bits;
+    const std::unordered_set<std::int64_t> there(keys.begin(), keys.end());
+    auto have = std::size_t(std::ranges::count(keys, message, [](std::int64_t key) { return key >> recipient_bits; }));
+    if (have >= together) return;
+    auto others = db.query(
+        "SELECT key FROM recipient NOT INDEXED WHERE key BETWEEN ? AND ? AND claim = 0 AND held = 0 AND domain = ? "
+        "AND (due <= ? OR due > ?) ORDER BY key",
+        first_key(message), last_key(message), domain, to_number(now), to_number(too_far(now)));
+    for (; have < together && others.step();) {
+        if (there.contains(others.integer(0))) continue;
+        keys.push_back(others.integer(0));
+        ++have;
+    }
 }
 
 QueueTask task_of(SqliteConnection& db, std::int64_t message) {
@@ -160,10 +180,12 @@ void insert_mail(SqliteWrite& write, const QueuedMail& mail, const StoredText& t
 }
 
 std::vector<QueueTask> claim_mail(SqliteWrite& write, std::int64_t claim, const std::string& domain, QueueTime now,
-                                  std::size_t limit) {
+                                  std::size_t limit, std::size_t together) {
     std::vector<QueueTask> tasks;
     std::unordered_map<std::int64_t, std::size_t> places;
-    for (const auto key : due_keys(write.db, domain, now, limit)) {
+    auto keys = due_keys(write.db, domain, now, limit);
+    add_together(write.db, domain, now, together, keys);
+    for (const auto key : keys) {
         const auto message = key >> recipient_bits;
         const auto [place, first] = places.try_emplace(message, tasks.size());
         if (first) tasks.push_back(task_of(write.db, message));

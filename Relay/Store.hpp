@@ -151,8 +151,10 @@ public:
     virtual std::optional<QueueTime> due(const std::string& domain) = 0;
     // Whether somebody else (another process, another machine) may have changed something since this was asked last.
     virtual bool changed() = 0;
-    // Up to `limit` recipients of that domain that are due, the longest due first; those of one message together.
-    virtual std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) = 0;
+    // Up to `limit` recipients of that domain that are due, the longest due first; those of one message together. Of
+    // the message of the last one its other recipients there that wait come as well, until they are `together`.
+    virtual std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                         std::size_t together = 0) = 0;
     // The octets of a message that was given out; without `head`. It can be read as long as the task has not been
     // recorded as done.
     virtual Message text(const QueueTask& task) = 0;

@@ -110,7 +110,8 @@ public:
         return seen_ != before;
     }
 
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
         const auto lock = call("claim");
         std::vector<QueueTask> out;
         const auto first = place_->waiting.lower_bound({domain, QueueTime::min(), INT64_MIN, 0});
@@ -120,6 +121,17 @@ public:
         std::vector<MemoryPlace::Waiting> due;
         for (; far != end && due.size() < limit; ++far) due.push_back(*far);
         for (auto at = first; at != end && std::get<1>(*at) <= now && due.size() < limit; ++at) due.push_back(*at);
+        if (!due.empty()) {
+            const auto last = std::get<2>(due.back());
+            auto have = std::size_t(std::ranges::count(due, last, [](const auto& each) { return std::get<2>(each); }));
+            for (auto at = first; at != end && have < together; ++at) {
+                const auto when = std::get<1>(*at);
+                if (std::get<2>(*at) != last || (when > now && when <= now + Net::SMTP::longest_wait)) continue;
+                if (std::ranges::find(due, *at) != due.end()) continue;
+                due.push_back(*at);
+                ++have;
+            }
+        }
         for (const auto& [name, when, message, number] : due) give(message, number, out);
         return out;
     }

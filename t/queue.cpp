@@ -233,6 +233,36 @@ TEST_CASE("a recipient that is refused for good is told to the sender, and touch
     CHECK(t.empty());
 }
 
+TEST_CASE("a mail to many that nobody takes is answered by a notice for each hundred") {
+    MailServer hop;
+    hop.reply_to("RCPT TO:<r", {550, "5.1.1", "No such user"});
+    Told t(to(hop));
+    std::vector<Recipient> all;
+    for (int i = 0; i < 250; ++i) all.emplace_back("r" + std::to_string(i) + "@y.test");
+    t.queue->enqueue(Sender("a@x.test"), all, letter());
+    t.queue->start();
+    CHECK(t.hears("failed r", 250));
+    CHECK(t.empty());
+    CHECK(t.count("told a@x.test") == 3);
+}
+
+TEST_CASE("whom a host finds too many for one mail, it gets in the next at once") {
+    MailServer hop;
+    hop.server().on<Event::Rcpt>([](Event::Rcpt& e) {
+        if (e.client.TO.size() >= 10) e.reply = {452, "4.5.3", "Too many recipients"};
+    });
+    auto o = to(hop);
+    o.schedule.first = o.schedule.longest = 1h;
+    Told t(o);
+    std::vector<Recipient> all;
+    for (int i = 0; i < 35; ++i) all.emplace_back("r" + std::to_string(i) + "@y.test");
+    const auto id = t.queue->enqueue(Sender("a@x.test"), all, letter());
+    t.queue->start();
+    CHECK(hop.wait_for(4, 30s).size() == 4);
+    CHECK(t.empty());
+    CHECK(t.count("sent") == 35);
+}
+
 TEST_CASE("what can't be delivered from the null sender is dropped, and that is told") {
     MailServer hop;
     hop.reply_to("RCPT", {550, "5.1.1", "No such user"});

@@ -258,6 +258,11 @@ TEST_CASE("mail for many at one place goes in one transaction") {
     CHECK(t.empty());
     CHECK(hop.mails().size() == 1);
     CHECK(t.count("sent") == 5);
+    for (int i = 5; i < 250; ++i) all.emplace_back("r" + std::to_string(i) + "@y.test");
+    t.queue->enqueue(Sender("a@x.test"), all, letter());
+    CHECK(hop.wait_for(4, 30s).size() == 4);  // 100 are as many as every host takes at once
+    CHECK(t.empty());
+    CHECK(t.count("sent") == 255);
 }
 
 TEST_CASE("however its router makes its routes, a queue claims a few deliveries ahead and no more") {

@@ -1,6 +1,8 @@
 // store_given -- promises of stores: what is given out to be delivered, to whom, and what becomes of it.
 #pragma once
 
+#include <set>
+
 #include "store_place.hpp"
 
 namespace test::stores {
@@ -39,6 +41,35 @@ inline const std::vector<Promise> given_promises{
          }
          std::ranges::sort(seen);
          MUST(seen.size() == 10 && std::ranges::adjacent_find(seen) == seen.end());
+     }},
+    {"of a mail to many as many come together as are asked for, and each once",
+     [](StorePlace& place) {
+         const auto store = leading(place);
+         const auto now = queue_now();
+         auto one = letter("one"), many = letter("many"), held = letter("held");
+         one.due = now - 2s;
+         many.due = now - 1s;
+         many.to = recipients(25, "example.org");
+         many.to.push_back(Recipient("else@example.com"));
+         held.due = now - 1s;
+         held.held = true;
+         for (const auto* mail : {&one, &many, &held}) store->put(*mail);
+         auto tasks = store->claim("example.org", now, 1, 10);
+         MUST(ids(tasks) == std::vector<std::string>{"one"});  // it has no others
+         tasks = store->claim("example.org", now, 2, 10);
+         MUST(only(tasks).id == "many" && recipients_in(tasks) == 10);
+         const auto first = numbers(tasks.front());
+         const auto more = store->claim("example.org", now, 12, 10);  // it is more than that by itself
+         MUST(recipients_in(more) == 12);
+         const auto second = numbers(only(more));
+         const auto rest = numbers(only(store->claim("example.org", now, 1, 100)));
+         std::set<std::uint32_t> all(first.begin(), first.end());
+         all.insert(second.begin(), second.end());
+         all.insert(rest.begin(), rest.end());
+         MUST(rest.size() == 3 && all.size() == 25 && !all.contains(25));
+         MUST(store->claim("example.org", now, 10, 10).empty());
+         MUST(finish(*store, tasks.front()) && finish(*store, more.front()));
+         MUST(recipients_in(claim(*store, "example.com")) == 1);
      }},
     {"a domain's mail is given out without that of others, and its case means nothing",
      [](StorePlace& place) {

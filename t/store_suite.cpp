@@ -97,8 +97,9 @@ struct ReplacesTakenId : Mistaken {
 
 struct GivesOutTwice : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
-        const auto out = MemoryStore::claim(domain, now, limit);
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
+        const auto out = MemoryStore::claim(domain, now, limit, together);
         for (const auto& task : out) give_back(task);
         return out;
     }
@@ -106,22 +107,25 @@ struct GivesOutTwice : Mistaken {
 
 struct GivesOutMore : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
-        return MemoryStore::claim(domain, now, limit + 1);
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
+        return MemoryStore::claim(domain, now, limit + 1, together);
     }
 };
 
 struct GivesOutEarly : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
-        return MemoryStore::claim(domain, now + 10ms, limit);
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
+        return MemoryStore::claim(domain, now + 10ms, limit, together);
     }
 };
 
 struct GivesOutLastFirst : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
-        auto out = MemoryStore::claim(domain, now, limit);
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
+        auto out = MemoryStore::claim(domain, now, limit, together);
         std::ranges::reverse(out);
         return out;
     }
@@ -129,9 +133,10 @@ struct GivesOutLastFirst : Mistaken {
 
 struct GivesOutApart : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
         std::vector<QueueTask> out;
-        for (const auto& task : MemoryStore::claim(domain, now, limit))
+        for (const auto& task : MemoryStore::claim(domain, now, limit, together))
             for (const auto& to : task.to) {
                 out.push_back(task);
                 out.back().to = {to};
@@ -142,20 +147,37 @@ struct GivesOutApart : Mistaken {
 
 struct GivesOutHeld : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
         std::vector<std::string> held;
         for (const auto& item : items(0, 1000))
             if (item.held && release(item.id)) held.push_back(item.id);
-        const auto out = MemoryStore::claim(domain, now, limit);
+        const auto out = MemoryStore::claim(domain, now, limit, together);
         for (const auto& id : held) (void)hold(id);
         return out;
     }
 };
 
+struct GivesOutNoOthers : Mistaken {
+    using Mistaken::Mistaken;
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit, std::size_t) override {
+        return MemoryStore::claim(domain, now, limit);
+    }
+};
+
+struct GivesOutAllOthers : Mistaken {
+    using Mistaken::Mistaken;
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together) override {
+        return MemoryStore::claim(domain, now, limit, together == 0 ? 0 : 1000);
+    }
+};
+
 struct TrustsTheClock : Mistaken {
     using Mistaken::Mistaken;
-    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit) override {
-        auto out = MemoryStore::claim(domain, now, limit);
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together = 0) override {
+        auto out = MemoryStore::claim(domain, now, limit, together);
         std::erase_if(out, [&](const QueueTask& task) {
             if (item(task.id)->to.front().due <= now + longest_wait) return false;
             give_back(task);
@@ -370,8 +392,8 @@ TEST_CASE("the suite for stores finds out who does not keep what is put there") 
 
 TEST_CASE("the suite for stores finds out who gives out the wrong thing") {
     ARE_FOUND(given_promises, GivesOutTwice, GivesOutMore, GivesOutEarly, GivesOutLastFirst, GivesOutApart,
-              TrustsTheClock, ForgetsWhoHasIt, GivesBackAll, GivesNothingBack, ComparesWithoutOrder,
-              BeginsAgainAtEmpty);
+              GivesOutNoOthers, GivesOutAllOthers, TrustsTheClock, ForgetsWhoHasIt, GivesBackAll, GivesNothingBack,
+              ComparesWithoutOrder, BeginsAgainAtEmpty);
 }
 
 TEST_CASE("the suite for stores finds out who records something else") {

@@ -36,7 +36,10 @@ public:
     std::vector<Net::SMTP::QueueDomain> domains(const std::optional<std::string>&, std::size_t) override { return {}; }
     std::optional<Net::SMTP::QueueTime> due(const std::string&) override { return {}; }
     bool changed() override { return false; }
-    std::vector<Net::SMTP::QueueTask> claim(const std::string&, Net::SMTP::QueueTime, std::size_t) override { return {}; }
+    std::vector<Net::SMTP::QueueTask> claim(const std::string&, Net::SMTP::QueueTime, std::size_t,
+                                            std::size_t) override {
+        return {};
+    }
     Net::SMTP::Message text(const Net::SMTP::QueueTask&) override { return {}; }
     bool record(const Net::SMTP::QueueTask&, std::span<const Net::SMTP::QueueVerdict>,
                 std::span<const Net::SMTP::QueuedMail>) override {
