@@ -60,6 +60,9 @@ public:
     BodyFiles bodies;
     const SqliteStore::Options options;
 
+    std::mutex claiming;          // one at a time
+    std::vector<QueueTask> lost;  // what the last claim was for, if it failed
+
     // f(SqliteWrite&) in a transaction, with those of others, perhaps more than once; returns when it is committed.
     // What f throws comes out, if it has changed nothing until then; SqliteError must come through it. StoreError.
     template <class F>

@@ -188,8 +188,22 @@ std::vector<QueueTask> SqliteStore::claim(const std::string& domain, QueueTime n
                                           std::size_t together) {
     auto& s = state();
     if (s.incarnation() == 0) throw std::logic_error("SqliteStore::claim() without lead()");
+    // After a commit that has failed the log may hold it all the same, and it may be read from there: nobody was given
+    // that mail, so it is given back before anything else is claimed.
+    const std::lock_guard one(s.claiming);
+    if (!s.lost.empty()) {
+        s.write([&](SqliteWrite& write) {
+            for (const auto& task : s.lost) give_back_mail(write, s.incarnation(), task);
+        });
+        s.lost.clear();
+    }
     std::vector<QueueTask> tasks;
-    s.write([&](SqliteWrite& write) { tasks = claim_mail(write, s.incarnation(), domain, now, limit, together); });
+    try {
+        s.write([&](SqliteWrite& write) { tasks = claim_mail(write, s.incarnation(), domain, now, limit, together); });
+    } catch (...) {
+        s.lost = std::move(tasks);
+        throw;
+    }
     return tasks;
 }
 

@@ -102,7 +102,6 @@ class Subject:
     context = None  # its clients speak TLS by this
     slow = ()  # (kind, fault) that is not for a sample
     own_pace = ()  # kinds of calls that others decide on
-    open = ()  # two kinds whose failures together are known to do harm (doc/FAULTS.md)
     kills = 1  # in a sample, after how many kinds it is killed
 
     def __init__(self, box):
@@ -296,7 +295,6 @@ class Smtpd(Sink):
     spare = 12, 12  # sessions with the next hop, readers of the database
     unknown = "fsync", "pwrite", "fcntl", "malloc"
     repeated = "recv", "send", "poll", "malloc", "fsync", "link", "rename", "open", "close", "killed"
-    open = ("fsync", "pread"),
 
     def begin(self):
         super().begin()
@@ -524,7 +522,7 @@ class Run:
         counts, chosen = self.counted(), []
         for number, first in enumerate(kind for kind in kinds if counts[kind]):
             calls = [(at, fault) for at in range(1, counts[first] + 1) for fault in FAULTS[first]]
-            for turn, second in enumerate(kind for kind in KINDS if counts[kind] and (first, kind) not in self.subject.open):
+            for turn, second in enumerate(kind for kind in KINDS if counts[kind]):
                 for which, (at, fault) in enumerate(spread(calls[turn % 7:] or calls, 3)):
                     faults = FAULTS[second]
                     chosen.append((first, at, fault, second, 1 + (turn + which) % 3, faults[(number + turn + which) % len(faults)]))
@@ -703,6 +701,11 @@ for subject, budget in (("relay", 30), ("smtpd", 24), ("smtpd on PostgreSQL", 12
     @case(f"faults: {subject}: two calls fail, the second soon after the first, and no promise is broken", record.PLAIN)
     def two_fail(box, subject=subject, budget=budget):
         some(box, SUBJECTS[subject], "pairs", budget)
+
+
+@case("faults: smtpd: a commit that is not synced, and a call that fails soon after: no mail waits for a restart", record.PLAIN)
+def not_synced(box):
+    some(box, SUBJECTS["smtpd"], "pairs", 45, ["fsync"])
 
 
 for subject, budget in (("sink", 2), ("relay by MX", 3), ("smtpd", 4), ("smtpd on PostgreSQL", 2)):
