@@ -50,6 +50,12 @@ def command(*words):
         return ""
 
 
+def tree():
+    """What was measured: the commit; this page and its charts make it no other."""
+    commit = command("git", "describe", "--always")
+    return commit and commit + "-dirty" * bool(command("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!doc")) or "this tree"
+
+
 def file_system():
     found = ("?", "?")
     for line in Path("/proc/self/mounts").read_text().splitlines():
@@ -143,7 +149,7 @@ def text(measured, folder):
     made = time.strftime("%Y-%m-%d", time.gmtime(max(figures.about["at"] for _, figures in measured)))
     took = sum(figures.about["took"] for _, figures in measured)
     yield from ("# Benchmarks", "")
-    yield (f"Made by `make bench{' QUICK=1' if quick else ''}` on {made}, of {command('git', 'describe', '--always', '--dirty') or 'this tree'}, in {took / 60:.0f} minutes. "
+    yield (f"Made by `make bench{' QUICK=1' if quick else ''}` on {made}, of {tree()}, in {took / 60:.0f} minutes. "
            + ("A quick run: short turns, so read the ratios with a grain of salt. " if quick else "") + f"{machine()}.")
     yield from disturbance(measured)
     yield from ("", "## How to repeat it", "", REPEAT)
