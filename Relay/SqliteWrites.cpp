@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <stdexcept>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "SqliteMail.hpp"
 #include "SqliteSchema.hpp"
@@ -73,7 +72,6 @@ void add_together(SqliteConnection& db, const std::string& domain, QueueTime now
                   std::vector<std::int64_t>& keys) {
     if (keys.empty()) return;
     const auto message = keys.back() >> recipient_bits;
-    const std::unordered_set<std::int64_t> there(keys.begin(), keys.end());
     auto have = std::size_t(std::ranges::count(keys, message, [](std::int64_t key) { return key >> recipient_bits; }));
     if (have >= together) return;
     auto others = db.query(
@@ -81,8 +79,9 @@ void add_together(SqliteConnection& db, const std::string& domain, QueueTime now
         "AND (due <= ? OR due > ?) ORDER BY key",
         first_key(message), last_key(message), domain, to_number(now), to_number(too_far(now)));
     for (; have < together && others.step();) {
-        if (there.contains(others.integer(0))) continue;
-        keys.push_back(others.integer(0));
+        const auto key = others.integer(0);
+        if (std::ranges::find(keys, key) != keys.end()) continue;
+        keys.push_back(key);
         ++have;
     }
 }
