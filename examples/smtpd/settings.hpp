@@ -73,6 +73,10 @@ public:
         for (const char* name : {"relay_pass_file", "tls_key"})
             for (const auto& path : paths(name))
                 if (!path.empty() && open_to_others(path)) all.push_back("others than its owner may read " + path);
+        // A database has rules of its own.
+        if (const auto queue = text("queue"); queue.find("://") == queue.npos && open_to_others(absolute(queue)))
+            all.push_back("others than its owner may go into the queue's folder " + queue +
+                          ": it should have mode 0700");
         return all;
     }
     // Those that differ, and that nobody takes up before a restart.

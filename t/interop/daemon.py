@@ -230,6 +230,16 @@ def raw(box):
             check("may read relay_pass" not in start(box, file=file).said(), "a warning about a file of its owner's")
 
 
+@case("smtpd: a queue's folder that others may go into is told of")
+def open_queue(box):
+    told = "others than its owner may go into the queue's folder"
+    queue = box.new("queue")
+    queue.mkdir(mode=0o750)
+    check(told in start(box, queue=queue).said(), "no warning")
+    queue.chmod(0o700)
+    check(told not in start(box, queue=queue).said(), "a warning about a folder that is closed")
+
+
 @case("smtpd: doc/DAEMON.md tells of every option and its default")
 def documented(box):
     text = (TREE / "doc/DAEMON.md").read_text()
@@ -325,8 +335,7 @@ def existing(box):
 def unknown_mailbox(box):
     folder = box.new("mail")
     (folder / "bert").mkdir(parents=True)
-    daemon = start(box, domains="example.test", maildir=f"{folder}/{{local}}")
-    daemon.tool("pause")
+    daemon = start(box, domains="example.test", maildir=f"{folder}/{{local}}", paused="true")
     daemon.send(["bert@example.test"])
     (folder / "bert").rmdir()
     (folder / "bert").symlink_to("bert")  # ELOOP, as any error of the disk
