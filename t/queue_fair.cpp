@@ -257,11 +257,12 @@ TEST_CASE("mail for many at one place goes in one transaction") {
     t.queue->enqueue(Sender("a@x.test"), all, letter());
     CHECK(t.empty());
     CHECK(hop.mails().size() == 1);
-    CHECK(t.count("sent") == 5);
+    CHECK(t.hears("sent", 5));
     for (int i = 5; i < 250; ++i) all.emplace_back("r" + std::to_string(i) + "@y.test");
     t.queue->enqueue(Sender("a@x.test"), all, letter());
     CHECK(hop.wait_for(4, 30s).size() == 4);  // 100 are as many as every host takes at once
     CHECK(t.empty());
+    CHECK(t.hears("sent", 255));
     CHECK(t.count("sent") == 255);
 }
 
