@@ -15,6 +15,11 @@
 #include "config_file.hpp"
 #include "table.hpp"
 
+// Of the option `queue`: a PostgreSQL's URL, else it is a folder.
+inline bool is_database(const std::string& queue) {
+    return queue.starts_with("postgresql://") || queue.starts_with("postgres://");
+}
+
 // A value; what it was read from is not looked at again. BadConfig for an option that is unknown, there twice, or of a
 // value it can't have.
 class Settings {
@@ -73,8 +78,7 @@ public:
         for (const char* name : {"relay_pass_file", "tls_key"})
             for (const auto& path : paths(name))
                 if (!path.empty() && open_to_others(path)) all.push_back("others than its owner may read " + path);
-        // A database has rules of its own.
-        if (const auto queue = text("queue"); queue.find("://") == queue.npos && open_to_others(absolute(queue)))
+        if (const auto queue = text("queue"); !is_database(queue) && open_to_others(absolute(queue)))
             all.push_back("others than its owner may go into the queue's folder " + queue +
                           ": it should have mode 0700");
         return all;

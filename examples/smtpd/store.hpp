@@ -9,10 +9,6 @@
 
 #include "settings.hpp"
 
-inline bool is_database(const std::string& queue) {
-    return queue.starts_with("postgresql://") || queue.starts_with("postgres://");
-}
-
 // StoreError, std::exception.
 inline std::shared_ptr<Net::SMTP::Store> open_store(const Settings& given) {
     const auto queue = given.text("queue");
