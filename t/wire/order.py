@@ -111,7 +111,7 @@ def play(how, conversation, where=None):
                 if None not in codes:
                     raise
             check(w, said, codes, w.reply())
-            if not w.ended and 221 not in codes and codes != (421,):
+            if not w.ended and {221, 421}.isdisjoint(codes):
                 w.nothing_more()
     else:
         stream = b"".join(octets(said) for said, _ in conversation)
