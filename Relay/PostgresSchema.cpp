@@ -189,8 +189,7 @@ const PostgresStatement claim{
     " AND NOT EXISTS (SELECT FROM first f WHERE f.message = r.message AND f.number = r.number)"
     " ORDER BY number LIMIT greatest($8 - (SELECT have FROM last), 0) FOR UPDATE SKIP LOCKED),"
     " due AS MATERIALIZED (SELECT * FROM first UNION ALL SELECT * FROM others),"
-    " "
-    "changed AS (UPDATE recipient r SET owner = $5, turn = $6, lease = " CLOCK
+    " changed AS (UPDATE recipient r SET owner = $5, turn = $6, lease = " CLOCK
     " + $7::bigint FROM due WHERE r.message = due.message AND r.number = due.number RETURNING r.*) "
     "SELECT " MESSAGE ", " RECIPIENT
     ", m.head, r.warned FROM changed r JOIN message m ON m.number = r.message"

@@ -257,7 +257,7 @@ TEST_CASE("whom a host finds too many for one mail, it gets in the next at once"
     Told t(o);
     std::vector<Recipient> all;
     for (int i = 0; i < 35; ++i) all.emplace_back("r" + std::to_string(i) + "@y.test");
-    const auto id = t.queue->enqueue(Sender("a@x.test"), all, letter());
+    t.queue->enqueue(Sender("a@x.test"), all, letter());
     t.queue->start();
     CHECK(hop.wait_for(4, 30s).size() == 4);
     CHECK(t.empty());

@@ -53,7 +53,8 @@ def command(*words):
 def tree():
     """What was measured: the commit; this page and its charts make it no other."""
     commit = command("git", "describe", "--always")
-    return commit and commit + "-dirty" * bool(command("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!doc")) or "this tree"
+    changed = command("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!doc")
+    return (commit + "-dirty" if changed else commit) or "this tree"
 
 
 def file_system():
