@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -15,6 +16,7 @@
 #include <utility>
 
 #include "../Server/Reply.hpp"
+#include "../Server/Turns.hpp"
 
 namespace Net::SMTP {
 
@@ -82,7 +84,14 @@ struct Attributes {
         posix_spawnattr_setsigdefault(&it, &all);
         posix_spawnattr_setsigmask(&it, &none);
         posix_spawnattr_setpgroup(&it, 0);
-        posix_spawnattr_setflags(&it, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+        auto flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP;
+        if (Turns::changed()) {  // how our threads are scheduled is not for whom they start
+            const sched_param ordinary{};
+            posix_spawnattr_setschedpolicy(&it, SCHED_OTHER);
+            posix_spawnattr_setschedparam(&it, &ordinary);
+            flags |= POSIX_SPAWN_SETSCHEDULER;
+        }
+        posix_spawnattr_setflags(&it, short(flags));
     }
     ~Attributes() { posix_spawnattr_destroy(&it); }
     Attributes(const Attributes&) = delete;

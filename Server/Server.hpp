@@ -116,7 +116,9 @@ public:
     // session: Reject and Hangup are the answer, anything else is 451 4.3.0 and an Event::Trouble. Threads are reused;
     // processes are reaped by their pid. Then the drain: no new connections, 421 to who is idle, running mails end, and
     // after `drain` the rest is cut; only a handler that is busy with something of its own is waited for. The server is
-    // closed when it returns. std::logic_error for Mode::process if the process has other threads.
+    // closed when it returns. std::logic_error for Mode::process if the process has other threads. On Linux 6.12 and
+    // later the sessions' threads are SCHED_BATCH with slices of 0.3 ms, unless run()'s caller is not SCHED_OTHER;
+    // what a handler starts in them inherits that.
     void run(const Handler& handler, const Run& how);
     void run(const Handler& handler) { run(handler, Run()); }
     // Ends accept() and run() for good; sessions that wait for a command hear 421, a mail under way ends first.

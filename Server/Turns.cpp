@@ -15,7 +15,7 @@ namespace {
 constexpr int looks = 2;
 // A look that pays spares about a third of what one costs that does not.
 constexpr int gain = 1, loss = 3;
-constexpr int most = 64, sure = 32, trial = 8;
+constexpr int most = 64, trial = 8;
 constexpr int rest = 128;
 constexpr std::uint64_t short_slice = 300'000;  // ns
 
@@ -34,30 +34,42 @@ struct Attributes {
 
 bool get(Attributes& a) noexcept { return syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) == 0; }
 
-// What it was in `before`; false when that is not to be had.
-bool set_slice(std::uint64_t slice, std::uint64_t* before) noexcept {
-    Attributes now{}, after{};
-    if (!get(now) || now.policy != SCHED_OTHER) return false;
-    if (before) *before = now.runtime;
-    now.size = sizeof now;
-    now.runtime = slice;
-    return syscall(SYS_sched_setattr, 0, &now, 0) == 0 && get(after) && after.runtime == slice;
+bool change(std::uint32_t policy, std::uint64_t slice) noexcept {
+    Attributes a{};
+    if (!get(a)) return false;
+    a.size = sizeof a;
+    a.policy = policy;
+    a.runtime = slice;
+    return syscall(SYS_sched_setattr, 0, &a, 0) == 0;
 }
+
+std::optional<std::uint64_t> give_way() noexcept {
+    Attributes before{}, after{};
+    if (!get(before) || before.policy != SCHED_OTHER || !change(SCHED_BATCH, short_slice)) return {};
+    if (get(after) && after.runtime == short_slice) return before.runtime;
+    change(SCHED_OTHER, before.runtime);
+    return {};
+}
+
+void go_back(std::uint64_t slice) noexcept { change(SCHED_OTHER, slice); }
 
 #else
 
-bool set_slice(std::uint64_t, std::uint64_t*) noexcept { return false; }
+std::optional<std::uint64_t> give_way() noexcept { return {}; }
+void go_back(std::uint64_t) noexcept {}
 
 #endif
 
 }  // namespace
 
-Turns::Turns() noexcept : credit_(trial) { mine = this; }
+Turns::Turns() noexcept : credit_(trial), slice_(give_way()) { mine = this; }
 
 Turns::~Turns() {
-    hurry(false);
     mine = nullptr;
+    if (slice_) go_back(*slice_);
 }
+
+bool Turns::changed() noexcept { return mine && mine->slice_; }
 
 bool Turns::worth_it() noexcept {
     if (credit_ > 0) return true;
@@ -68,21 +80,12 @@ bool Turns::worth_it() noexcept {
 
 void Turns::learn(bool paid) noexcept {
     credit_ = std::clamp(credit_ + (paid ? gain : -loss), 0, most);
-    if (credit_ >= sure) hurry(true);
-    if (credit_ > 0) return;
-    rest_ = rest;
-    hurry(false);
-}
-
-void Turns::hurry(bool on) noexcept {
-    if (on == hurried_ || !able_) return;
-    able_ = on ? set_slice(short_slice, &slice_) : set_slice(slice_, nullptr);
-    hurried_ = on && able_;
+    if (credit_ == 0) rest_ = rest;
 }
 
 std::ptrdiff_t Turns::receive(int fd, char* to, std::size_t size) noexcept {
     auto* const turns = mine;
-    if (turns && turns->able_ && turns->worth_it()) {
+    if (turns && turns->slice_ && turns->worth_it()) {
         for (int i = 0; i < looks; ++i) {
             sched_yield();
             const auto n = recv(fd, to, size, MSG_DONTWAIT);

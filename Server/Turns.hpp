@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace Net::SMTP {
 
@@ -11,13 +12,14 @@ namespace Net::SMTP {
 // again costs less than to fall asleep and to be woken. What comes over a network is never there so soon. So a thread
 // learns from its own waits whether it pays, and tries a few of each 128 where it does not.
 //
-// Who yields stands behind the others for a slice of the scheduler's, 3 ms for each of them, which the slowest of a
-// hundred replies would show. So a thread whose yielding pays has a slice of 0.3 ms meanwhile, as Linux 6.12 and later
-// let it; elsewhere, and with other schedulers than the ordinary one, nothing is done.
+// Threads that each serve somebody gain nothing by driving one another off a processor, which Linux has whoever wakes
+// do: a command's answer is a few microseconds away. So they are SCHED_BATCH, which waits for its turn; and have slices
+// of 0.3 ms, or who yields or waits would do so for a millisecond or three of each of the others. Where the system
+// grants no slices, as Linux before 6.12, and to threads whose scheduling somebody else has chosen, nothing is done.
 class Turns {
 public:
     // Of the calling thread, until it is destroyed there. Only for threads of our own: it changes how they are
-    // scheduled.
+    // scheduled, and what they start.
     Turns() noexcept;
     ~Turns();
     Turns(const Turns&) = delete;
@@ -25,16 +27,16 @@ public:
 
     // As recv(2) of a socket that blocks.
     static std::ptrdiff_t receive(int fd, char* to, std::size_t size) noexcept;
+    // Whether the calling thread is scheduled otherwise than as SCHED_OTHER because of us.
+    static bool changed() noexcept;
 
 private:
     bool worth_it() noexcept;
     void learn(bool paid) noexcept;
-    void hurry(bool on) noexcept;
 
     int credit_;
     int rest_ = 0;  // waits until it is tried again
-    bool hurried_ = false, able_ = true;
-    std::uint64_t slice_ = 0;  // that it had
+    const std::optional<std::uint64_t> slice_;  // that the thread had, if it is changed
 };
 
 }  // namespace Net::SMTP

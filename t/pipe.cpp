@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "../Relay/Pipe.hpp"
+#include "../Server/Turns.hpp"
 #include "faults.hpp"
 #include "target.hpp"
 
@@ -242,6 +243,22 @@ TEST_CASE("pipe: signals are as a program expects them, whatever the program tha
     CHECK(signals("SigBlk") == 0);
     // glibc has 32 and 33 for itself, and has them ignored in what it spawns.
     CHECK((signals("SigIgn") & ~0x180000000ULL) == 0);
+}
+
+TEST_CASE("pipe: the command is scheduled as programs are, however our threads are") {
+    const auto policies = [] {
+        Script script("chrt -p $$ | head -n 1 >$d/policy");
+        CHECK(deliver(script.pipe) == delivered);
+        return script.text("policy");
+    };
+    const auto ordinary = policies();
+    CHECK(ordinary.find("SCHED_OTHER") != ordinary.npos);
+    Background thread([&] {
+        const Turns turns;
+        const auto ours = policies();
+        CHECK(ours.find("SCHED_OTHER") != ours.npos);
+    });
+    thread.join();
 }
 
 TEST_CASE("pipe: the command runs in a process group of its own, and in its folder") {

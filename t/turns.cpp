@@ -13,14 +13,19 @@ using namespace test;
 
 namespace {
 
-// The scheduler's slice of this thread, where the system tells it.
-std::uint64_t slice() {
-    std::uint64_t attributes[8]{};  // the fourth has it
+// How the system schedules this thread: its policy and, where that is told, its slice in ns.
+struct Scheduled {
+    int policy = sched_getscheduler(0);
+    std::uint64_t slice = 0;
+    Scheduled() {
 #ifdef SYS_sched_getattr
-    REQUIRE(syscall(SYS_sched_getattr, 0, attributes, sizeof attributes, 0) == 0);
+        std::uint64_t attributes[8]{};  // the fourth has it
+        REQUIRE(syscall(SYS_sched_getattr, 0, attributes, sizeof attributes, 0) == 0);
+        slice = attributes[3];
 #endif
-    return attributes[3];
-}
+    }
+    bool operator==(const Scheduled&) const = default;
+};
 
 struct Pair {
     Pair() {
@@ -82,29 +87,49 @@ TEST_CASE("with turns or without, a thread hears what comes, nothing, the end an
     CHECK(pair.heard() == "(end)");
 }
 
-TEST_CASE("a thread is scheduled as before when its turns have paid and when they are over") {
+TEST_CASE("a thread gives way to others while it has turns, and is scheduled as before when they are over") {
     Background thread([] {
-        const auto before = slice();
+        const Scheduled before;
+        REQUIRE(before.policy == SCHED_OTHER);
+        CHECK_FALSE(Turns::changed());
         {
             const Turns turns;
+            const Scheduled now;
+            MESSAGE("slices: " << before.slice << ", " << now.slice << " ns");
+            if (Turns::changed()) {
+                CHECK(now.policy == SCHED_BATCH);
+                CHECK(now.slice == 300'000);
+            } else {
+                CHECK(now == before);  // where the system grants no slices, nothing is done
+            }
             Pair pair;
             for (int i = 0; i < 200; ++i) {  // what is there already pays each time
                 say(pair.theirs, "x");
                 CHECK(pair.heard() == "x");
             }
-            const auto hurried = slice();
-            MESSAGE("slices: " << before << ", " << hurried << " ns");
-            CHECK((hurried == before || hurried == 300'000));  // where the system grants no slices, nothing is done
             pair.wait(100us);
-            for (int i = 0; i < 100; ++i) CHECK(pair.heard() == "(nothing)");
-            CHECK(slice() == before);  // it does not pay any more
-            for (int i = 0; i < 2000; ++i) {
-                say(pair.theirs, "x");
-                CHECK(pair.heard() == "x");
-            }
-            CHECK(slice() == hurried);
+            for (int i = 0; i < 200; ++i) CHECK(pair.heard() == "(nothing)");
+            CHECK(Scheduled() == now);
         }
-        CHECK(slice() == before);
+        CHECK(Scheduled() == before);
+        CHECK_FALSE(Turns::changed());
+    });
+    thread.join();
+}
+
+TEST_CASE("how a thread is scheduled is left alone where somebody has chosen it") {
+    Background thread([] {
+        const sched_param none{};
+        REQUIRE(sched_setscheduler(0, SCHED_IDLE, &none) == 0);
+        const Scheduled before;
+        {
+            const Turns turns;
+            CHECK_FALSE(Turns::changed());
+            CHECK(Scheduled() == before);
+            Pair pair;
+            hears_all(pair);
+        }
+        CHECK(Scheduled() == before);
     });
     thread.join();
 }
