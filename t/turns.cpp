@@ -117,6 +117,23 @@ TEST_CASE("a thread gives way to others while it has turns, and is scheduled as 
     thread.join();
 }
 
+TEST_CASE("a thread that one with turns has started has turns too, and is scheduled as the system does in the end") {
+    Background first([] {
+        const Scheduled before;
+        const Turns turns;
+        const bool changed = Turns::changed();
+        Background second([&] {
+            {
+                const Turns own;
+                CHECK(Turns::changed() == changed);
+            }
+            CHECK(Scheduled() == before);
+        });
+        second.join();
+    });
+    first.join();
+}
+
 TEST_CASE("how a thread is scheduled is left alone where somebody has chosen it") {
     Background thread([] {
         const sched_param none{};
