@@ -73,7 +73,7 @@ examples := $(patsubst %.cpp,$(B)/%,$(wildcard examples/*.cpp))
 tests    := $(patsubst %.cpp,$(B)/o/%.o,$(wildcard t/*.cpp))
 benches  := $(patsubst t/bench/%.cpp,$(B)/bench/%,$(wildcard t/bench/*.cpp))
 # Our own headers that only our own .cpp files may see.
-private  := Server/Plugins/LogText.hpp Server/Plugins/PerSession.hpp Server/Shared.hpp Server/AuthFailures.hpp Server/Base64.hpp Server/Content.hpp Server/Files.hpp Server/Header.hpp Server/Listener.hpp Server/Socket.hpp Server/Turns.hpp Server/Mailbox.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp \
+private  := Server/Plugins/LogText.hpp Server/Plugins/PerSession.hpp Server/Shared.hpp Server/AuthFailures.hpp Server/Base64.hpp Server/Content.hpp Server/Files.hpp Server/Header.hpp Server/Listener.hpp Server/Socket.hpp Server/Turns.hpp Server/Handshakes.hpp Server/Mailbox.hpp Server/Memory.hpp Server/Text.hpp Server/Body.hpp \
             Server/Unbound.hpp Server/DomainName.hpp Server/Utf8Address.hpp Server/Test/Wire.hpp Server/OpenSSL.hpp Server/Gsasl.hpp Server/SaslCrypto.hpp Server/SaslMechanisms.hpp Server/SaslScram.hpp Relay/SaslLoginExchanges.hpp Relay/QueueRoutes.hpp Relay/QueueVoice.hpp Relay/QueueDelivery.hpp Relay/QueueAgent.hpp Relay/HostWalk.hpp Relay/Transfer.hpp Relay/International.hpp Relay/Plan.hpp Relay/FinalText.hpp Relay/Child.hpp Relay/BounceText.hpp Relay/BounceParts.hpp Relay/StoreCodec.hpp Relay/StoreWriter.hpp Relay/SqliteConnection.hpp Relay/SqliteFiles.hpp Relay/SqliteLog.hpp Relay/SqliteMail.hpp Relay/SqliteSchema.hpp Relay/SqliteState.hpp
 private  += $(filter-out Relay/PostgresStore.hpp,$(wildcard Relay/Postgres*.hpp))
 top      := Server.hpp Poco.hpp $(wildcard Test.hpp)

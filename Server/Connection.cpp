@@ -232,11 +232,18 @@ bool Connection::encrypt(std::unique_ptr<TLSLayer> layer, Deadline deadline, std
     if (!can_encrypt() || begin_ != end_) return false;
     problem = "the connection was lost";
     if (!flush(deadline)) return false;
-    bool silent = false;
+    const bool elsewhere = shared && shared->crowded && shared->handshakes.is_open();
+    bool silent = elsewhere;
+    const auto more = [&] {
+        problem = "the handshake was not over in time";
+        // To be told to stop does not end one that has begun.
+        return poll_input(deadline, !layer->heard(), false) == Got::data;
+    };
+    if (elsewhere && !layer->heard() && !more()) return false;
     for (;;) {
         const auto began = Clock::now();
         const bool wait = blocking_ && !silent && !stopping() && deadline - began > slice;
-        const auto did = layer->handshake(wait);
+        const auto did = elsewhere ? shared->handshakes.go_on(*layer) : layer->handshake(wait);
         if (did == TLSLayer::Did::done) break;
         problem = layer->problem();
         if (did == TLSLayer::Did::failed) broken_ = true;
@@ -249,8 +256,7 @@ bool Connection::encrypt(std::unique_ptr<TLSLayer> layer, Deadline deadline, std
             continue;
         }
         silent = silent || now - began >= slice;
-        // To be told to stop does not end one that has begun.
-        if ((!wait || silent) && poll_input(deadline, !layer->heard(), false) != Got::data) return false;
+        if ((!wait || silent) && !more()) return false;
     }
     problem.clear();
     layer_ = std::move(layer);

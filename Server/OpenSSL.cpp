@@ -25,8 +25,8 @@ constexpr std::size_t largest_file = 4 * 1024 * 1024;  // of certificates; a sys
 constexpr std::size_t gathered_at_most = 4 * record;   // sent at once
 constexpr std::size_t received_at_most = 4 * record + 2048;
 constexpr std::size_t command_size = 2048;  // what comes at once of who does not send much
-constexpr std::size_t kept_for_output = 1024;
-constexpr int recvs_per_call = 4;  // a flood of records that say nothing comes back to the caller's deadline
+constexpr std::size_t first_output = 2048;  // a small chunk would stay in its thread's cache for good
+constexpr int recvs_per_call = 4;           // a flood of records that say nothing comes back to the caller's deadline
 
 using Bio = std::unique_ptr<BIO, Released<BIO_free>>;
 
@@ -188,6 +188,7 @@ int OpenSSLLayer::on_write(BIO* bio, const char* from, std::size_t size, std::si
     auto& me = *static_cast<OpenSSLLayer*>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
     try {
+        if (me.gathered_.empty()) me.gathered_.reserve(first_output);
         me.gathered_.append(from, size);
     } catch (const std::bad_alloc&) {
         me.output_error_ = ENOMEM;
@@ -349,7 +350,7 @@ TLSLayer::Did OpenSSLLayer::end(std::string_view last) noexcept {
 }
 
 void OpenSSLLayer::park() noexcept {
-    if (gathered_.empty() && gathered_.capacity() > kept_for_output) std::string().swap(gathered_);
+    if (gathered_.empty()) std::string().swap(gathered_);
     SSL_free_buffers(ssl_.get());
     much_ = false;
 }

@@ -18,6 +18,7 @@
 #include <new>
 #include <stdexcept>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "Client.hpp"
@@ -43,6 +44,8 @@ using namespace std::chrono_literals;
 
 // Threads that wait for a connection beyond these end themselves.
 constexpr std::size_t most_spare = 64;
+// With more sessions than these their handshakes are computed by a few threads for all.
+constexpr std::size_t crowd = 100;
 
 bool other_threads() {
     DIR* tasks = opendir("/proc/self/task");
@@ -257,6 +260,7 @@ void Server::Crew::work(const std::shared_ptr<Post>& post) {
             refuse = how.limit > 0 && serving >= how.limit;
             if (!refuse && post->waiting == 0 && post->listener) refuse = !enlist(post);
             ++serving;
+            server.shared_->crowded = serving > crowd;
         }
         try {
             if (refuse) turn_away(std::move(connection));
@@ -266,6 +270,7 @@ void Server::Crew::work(const std::shared_ptr<Post>& post) {
         }
         std::lock_guard lock(mutex);
         --serving;
+        server.shared_->crowded = serving > crowd;
         if (server.closed_ || !post->listener || post->waiting >= most_spare) return;
         ++post->waiting;
     }
@@ -308,6 +313,13 @@ bool Server::Crew::man() {
 }
 
 void Server::run_threads(const Handler& handler, const Run& how) {
+    struct Open {
+        explicit Open(Shared& s) : shared(s) {
+            if (shared.options.tls) shared.handshakes.open(std::clamp(std::thread::hardware_concurrency(), 2U, 16U));
+        }
+        ~Open() { shared.handshakes.close(); }
+        Shared& shared;
+    } open(*shared_);
     Crew crew(*this, handler, how);
 #ifndef NET_SMTP_SANITIZED
     // Down to here a session of ours is never deep while it waits.
