@@ -110,7 +110,7 @@ std::vector<Relay::Result> QueueDelivery::relay(const QueueJob& job, Message& te
         none.push_back({t.recipient, {451, "4.3.0", "Local error in processing"}, ""});
     }
     try {
-        text = settings_.store.text(job.task);
+        text = job.task.text ? Message(*job.task.text) : settings_.store.text(job.task);
         if (const auto content = text.content()) content->shared = drain_;
         auto how = *job.way.how;
         how.head = job.task.head;

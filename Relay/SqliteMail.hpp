@@ -23,7 +23,7 @@ struct StoredText {
 // std::invalid_argument for an id that is there already.
 void insert_mail(SqliteWrite& write, const QueuedMail& mail, const StoredText& text);
 std::vector<QueueTask> claim_mail(SqliteWrite& write, std::int64_t claim, const std::string& domain, QueueTime now,
-                                  std::size_t limit, std::size_t together);
+                                  std::size_t limit, std::size_t together, const TextsAhead& ahead);
 // Files that nobody needs any more are added to `gone`.
 bool record_mail(SqliteWrite& write, std::int64_t claim, const QueueTask& task, std::span<const QueueVerdict> verdicts,
                  std::span<const QueuedMail> notices, std::span<const StoredText> texts,

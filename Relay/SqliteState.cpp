@@ -131,6 +131,15 @@ void SqliteState::make_folders() const {
     for (const auto& folder : {folder_, bodies.bodies(), folder_ + "/owners"}) make_folder(folder);
 }
 
+std::shared_ptr<const std::string> TextsAhead::keep(std::string text) const {
+    auto kept = std::make_unique<const std::string>(std::move(text));
+    *octets_ += std::int64_t(kept->size());
+    return {kept.release(), [octets = octets_](const std::string* gone) {
+                *octets -= std::int64_t(gone->size());
+                delete gone;
+            }};
+}
+
 // ---- one batch ----
 
 void SqliteState::commit(std::span<SqliteJob* const> jobs) {

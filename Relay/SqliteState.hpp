@@ -41,6 +41,19 @@ struct SqliteWrite {
     bool room;            // without it nothing is put
 };
 
+// Small texts that are given out with their tasks: whoever commits that has them at hand, where a reader would need a
+// transaction of its own for each. Any thread.
+class TextsAhead {
+public:
+    static constexpr std::int64_t small = 8 * 1024;
+    bool wanted() const { return *octets_ < most; }
+    std::shared_ptr<const std::string> keep(std::string text) const;
+
+private:
+    static constexpr std::int64_t most = 16 << 20;  // of all of them
+    std::shared_ptr<std::atomic<std::int64_t>> octets_ = std::make_shared<std::atomic<std::int64_t>>(0);
+};
+
 struct SqliteJob {
     virtual void run(SqliteWrite& write) = 0;
     std::exception_ptr error;  // of this job alone
@@ -60,6 +73,7 @@ public:
     BodyFiles bodies;
     const SqliteStore::Options options;
 
+    const TextsAhead ahead;
     std::mutex claiming;          // one at a time
     std::vector<QueueTask> lost;  // what the last claim was for, if it failed
 

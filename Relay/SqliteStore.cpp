@@ -199,7 +199,9 @@ std::vector<QueueTask> SqliteStore::claim(const std::string& domain, QueueTime n
     }
     std::vector<QueueTask> tasks;
     try {
-        s.write([&](SqliteWrite& write) { tasks = claim_mail(write, s.incarnation(), domain, now, limit, together); });
+        s.write([&](SqliteWrite& write) {
+            tasks = claim_mail(write, s.incarnation(), domain, now, limit, together, s.ahead);
+        });
     } catch (...) {
         s.lost = std::move(tasks);
         throw;

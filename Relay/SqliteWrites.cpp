@@ -86,9 +86,11 @@ void add_together(SqliteConnection& db, const std::string& domain, QueueTime now
     }
 }
 
-QueueTask task_of(SqliteConnection& db, std::int64_t message) {
+QueueTask task_of(SqliteConnection& db, std::int64_t message, const TextsAhead& ahead) {
     auto row = db.query(
-        "SELECT id, arrived, size, flags, local, domain, envid, auth, head FROM message WHERE number = ?", message);
+        "SELECT id, arrived, size, flags, local, domain, envid, auth, head, "
+        "CASE WHEN size <= ? AND file IS NULL THEN body END FROM message WHERE number = ?",
+        ahead.wanted() ? TextsAhead::small : -1, message);
     if (!row.step()) throw SqliteError("a recipient has no message", SQLITE_CORRUPT, 0);
     QueueTask task;
     task.message = message;
@@ -97,6 +99,7 @@ QueueTask task_of(SqliteConnection& db, std::int64_t message) {
     task.size = std::uint64_t(row.integer(2));
     task.from = stored_sender(row.string(4), row.string(5), int(row.integer(3)), row.optional(6), row.optional(7));
     task.head = row.string(8);
+    if (!row.null(9)) task.text = ahead.keep(row.string(9));
     return task;
 }
 
@@ -179,7 +182,7 @@ void insert_mail(SqliteWrite& write, const QueuedMail& mail, const StoredText& t
 }
 
 std::vector<QueueTask> claim_mail(SqliteWrite& write, std::int64_t claim, const std::string& domain, QueueTime now,
-                                  std::size_t limit, std::size_t together) {
+                                  std::size_t limit, std::size_t together, const TextsAhead& ahead) {
     std::vector<QueueTask> tasks;
     std::unordered_map<std::int64_t, std::size_t> places;
     auto keys = due_keys(write.db, domain, now, limit);
@@ -187,7 +190,7 @@ std::vector<QueueTask> claim_mail(SqliteWrite& write, std::int64_t claim, const 
     for (const auto key : keys) {
         const auto message = key >> recipient_bits;
         const auto [place, first] = places.try_emplace(message, tasks.size());
-        if (first) tasks.push_back(task_of(write.db, message));
+        if (first) tasks.push_back(task_of(write.db, message, ahead));
         tasks[place->second].to.push_back(recipient_of(write.db, key));
         write.db.run("UPDATE recipient SET claim = ? WHERE key = ?", claim, key);
     }

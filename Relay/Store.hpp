@@ -51,6 +51,8 @@ struct QueueTask {
     QueueTime arrived{};
     std::vector<To> to;
     std::uint64_t claim = 0;  // the store's own: which claim() has given it out
+    // What Store::text() gives, where the store had it at hand (a small one); null: ask it.
+    std::shared_ptr<const std::string> text{};
 };
 
 // What has become of one recipient of a task.

@@ -1,4 +1,5 @@
 // sqlite_store -- what is the SqliteStore's own: files of large texts, processes, locks, versions, a full disk.
+#include "../Relay/SqliteState.hpp"
 #include "../Relay/SqliteStore.hpp"
 
 #include <doctest/doctest.h>
@@ -196,6 +197,42 @@ TEST_CASE("mail is put, given out, read and recorded") {
     CHECK(store.stats().messages == 0);
     CHECK(store.stats().octets == 0);
     CHECK_FALSE(store.item("one"));
+}
+
+TEST_CASE("a small text comes with its task, a larger one is asked for") {
+    const Place place;
+    SqliteStore store(place.path);
+    auto m = mail("one");
+    store.put(m);
+    m = mail("two");
+    m.text = Message(std::string(8 * 1024, 'x'));
+    store.put(m);
+    m = mail("three");
+    m.text = Message(std::string(8 * 1024 + 1, 'x'));
+    store.put(m);
+    m = mail("four");
+    m.text = Message();
+    store.put(m);
+    REQUIRE(store.lead());
+    const auto tasks = store.claim("example.net", queue_now(), 10);
+    REQUIRE(tasks.size() == 4);
+    for (const auto& task : tasks) {
+        CHECK((task.text != nullptr) == (task.id != "three"));
+        CHECK((!task.text || *task.text == store.text(task).view()));
+    }
+}
+
+TEST_CASE("so many small texts are out at once, and those that come back make room") {
+    const TextsAhead ahead;
+    std::vector<std::shared_ptr<const std::string>> out;
+    const std::string text(8 * 1024, 'x');
+    while (ahead.wanted() && out.size() < 10'000) out.push_back(ahead.keep(text));
+    CHECK(out.size() == 2048);
+    const auto copy = out.back();
+    out.pop_back();
+    CHECK_FALSE(ahead.wanted());
+    out.pop_back();
+    CHECK(ahead.wanted());
 }
 
 // ---- large texts ----

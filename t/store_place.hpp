@@ -225,6 +225,7 @@ inline bool defer(Store& store, const QueueTask& task, QueueTime due) {
 inline void comes_out(Store& store, const QueueTask& task, const std::string& head, const std::string& text) {
     MUST(task.head == head);
     MUST(task.size == text.size());
+    MUST(!task.text || *task.text == text);
     const auto given = store.text(task);
     MUST(given.size() == text.size());
     MUST(given.view() == text);

@@ -340,6 +340,16 @@ struct GivesOutTheSendersOwn : Mistaken {
     Message kept;
 };
 
+struct CutsTextsAhead : Mistaken {
+    using Mistaken::Mistaken;
+    std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                 std::size_t together) override {
+        auto out = MemoryStore::claim(domain, now, limit, together);
+        for (auto& task : out) task.text = std::make_shared<const std::string>(cut(std::string(text(task).view())));
+        return out;
+    }
+};
+
 struct PutsInTwoSteps : Mistaken {
     using Mistaken::Mistaken;
     void put(const QueuedMail& mail) override {
@@ -387,7 +397,8 @@ TEST_CASE("the suite for stores finds out who does not keep what is put there") 
     ARE_FOUND(kept_promises, LosesOneOfMany, LosesDuplicates, CutsTextAtNul, CutsHeadAtNul, CutsEnvidAtNul,
               CutsOrcptAtNul, LosesEmptyAuth, LosesRet, LosesBodyType, LosesUtf8, LosesNever, LosesDelay,
               LosesOrcptType, LowersSender, LowersRecipient, CutsLargeBodies, KeepsSeconds, LosesArrival, LosesHead,
-              MixesCaseOfIds, CutsIds, TakesAnyId, ReplacesTakenId, GivesOutTheSendersOwn);
+              MixesCaseOfIds, CutsIds, TakesAnyId, ReplacesTakenId, GivesOutTheSendersOwn,
+              CutsTextsAhead);
 }
 
 TEST_CASE("the suite for stores finds out who gives out the wrong thing") {
