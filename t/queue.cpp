@@ -117,6 +117,27 @@ TEST_CASE("51_enqueue: a message of the program's own is delivered, under its ow
     CHECK(hop.wait_for(2)[1].from.null());
 }
 
+TEST_CASE("a text that came with its task is not asked for again") {
+    struct Ahead : MemoryStore {
+        std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
+                                     std::size_t together) override {
+            auto tasks = MemoryStore::claim(domain, now, limit, together);
+            for (auto& task : tasks)
+                task.text = std::make_shared<const std::string>(MemoryStore::text(task).view());
+            return tasks;
+        }
+        Message text(const QueueTask&) override { throw StoreError("asked again", {451, "4.3.0", "asked again"}); }
+    };
+    MailServer hop;
+    Told t(to(hop), std::make_shared<Ahead>());
+    t.queue->start();
+    // Two ways: the text is shared by both.
+    t.queue->enqueue(Sender("a@x.test"), everybody({"b@y.test", "c@z.test"}), letter());
+    for (const auto& mail : hop.wait_for(2)) CHECK(mail.text == "Subject: x\r\n\r\nhello\r\n");
+    CHECK(t.hears("sent", 2));
+    CHECK(t.empty());
+}
+
 TEST_CASE("70_pause: what is queued while it is paused stays, and goes when it resumes") {
     MailServer hop;
     auto o = to(hop);
