@@ -23,7 +23,8 @@ METHOD = """\
   server, from /proc, by the scheduler's own count, in microseconds.
 - The servers of a class are started side by side, each on a free port and in a private directory, and loaded in turns,
   A B C A B C. A figure is the median of its turns; "lowest - highest" shows all of them. Peers that are far behind take
-  part in the first two turns alone.
+  part in the first two turns alone. Before each turn of a durable server, and each drain, what others have left
+  in the system's memory is written (`sync`): nobody's disk is busy with another's mail.
 - Compare figures of one run only, as ratios. CPU scatters by 5 to 15 % from turn to turn, rates by more; differences
   below that say nothing.
 - The load generator (`t/bench/load.cpp`, epoll; `t/bench/tls_load.cpp` for TLS) checks every reply: its code, its form,

@@ -172,15 +172,16 @@ def warmed(figures, load, servers, arguments, seconds=0.2):
     return ready
 
 
-def in_turns(figures, load, servers, arguments, turns, seconds, beside=None, later=()):
-    """A B C A B C: loads each server in its turn. Those in `later` take part in the first two rounds alone. With
-    `beside`, each run is followed at once by one with these arguments on the same server, to be compared with."""
+def in_turns(figures, load, servers, arguments, turns, seconds, beside=None, later=(), before=lambda: None):
+    """A B C A B C: loads each server in its turn, behind before(). Those in `later` take part in the first two rounds
+    alone. With `beside`, each run is followed at once by one with these arguments on the same server, to be compared with."""
     servers = list(servers)
     for turn in range(turns):
         for server in list(servers):
             if turn >= 2 and server.name in later:
                 continue
             try:
+                before()
                 run = server.load(arguments, seconds)
                 if run and beside:
                     run["beside"] = server.load(beside, seconds)

@@ -1,4 +1,5 @@
 """drain.py -- a queue that is emptied to one next hop: ours, and Postfix's."""
+import os
 import time
 
 import queues
@@ -26,6 +27,7 @@ def drained(server):
 def drain_ours(figures, name, box, hop):
     place = box.new(name)
     queues.fill(place, MAILS, due=0, domains=1)
+    os.sync()
     sender = queues.Ours(name, place, hop.address)
     try:
         return drained(sender)
@@ -39,6 +41,7 @@ def drain_postfix(figures, name, box, hop):
         return None
     try:
         server.load(f"--mode keep --total {MAILS}", 120)
+        os.sync()
         server.instance.deliver(hop.address.rpartition(":")[2], **POSTFIX_SENDS[name])
         run = drained(server)
         if trouble := server.trouble():

@@ -61,7 +61,7 @@ def measure(figures):
                 for mode in group:
                     present = [server for server in servers if offers(figures, server.name, mode)]
                     warm = warmed(figures, mode, present, MODES[mode], 0.2 if QUICK else 0.5)
-                    in_turns(figures, mode, warm, MODES[mode], rounds(4), seconds(1.2, 0.4), later=LATER)
+                    in_turns(figures, mode, warm, MODES[mode], rounds(4), seconds(1.2, 0.4), later=LATER, before=os.sync)
             finally:
                 for server in servers:
                     if isinstance(server, queues.Ours):
