@@ -24,7 +24,8 @@ METHOD = """\
 - The servers of a class are started side by side, each on a free port and in a private directory, and loaded in turns,
   A B C A B C. A figure is the median of its turns; "lowest - highest" shows all of them. Peers that are far behind take
   part in the first two turns alone. Before each turn of a durable server, and each drain, what others have left
-  in the system's memory is written (`sync`): nobody's disk is busy with another's mail.
+  in the system's memory is written (`sync`): nobody's disk is busy with another's mail. A turn in which the host of a
+  virtual machine kept more than a tenth of a processor is tried again, twice at most.
 - Compare figures of one run only, as ratios. CPU scatters by 5 to 15 % from turn to turn, rates by more; differences
   below that say nothing.
 - The load generator (`t/bench/load.cpp`, epoll; `t/bench/tls_load.cpp` for TLS) checks every reply: its code, its form,
@@ -88,6 +89,8 @@ def disturbance(measured):
     middle = statistics.median(others)
     yield (f"Other programs kept {middle:.2f} processors busy (median of all turns; at most {max(others):.2f}): "
            + ("quiet." if middle <= 0.1 else "**not quiet**: rates of such a run mislead, ratios of CPU less."))
+    if stolen := [each for _, figures in measured for each in figures.stolen()]:
+        yield f"The host kept {statistics.median(stolen):.2f} processors for others (median; at most {max(stolen):.2f})."
 
 
 def goals_table(measured):

@@ -111,7 +111,14 @@ class Figures:
 
     def others(self):
         """Processors that programs which have no part in this kept busy, at each run."""
-        return [run["others"] for runs in self.runs.values() for run in runs if "others" in run]
+        return self.each("others")
+
+    def stolen(self):
+        """Processors that the host kept for others, at each run."""
+        return self.each("stolen")
+
+    def each(self, key):
+        return [run[key] for runs in self.runs.values() for run in runs if key in run]
 
 
 def over(ours, theirs):
