@@ -34,8 +34,8 @@ struct Shared {
     Pipeline pipeline;
     const std::shared_ptr<Budget> memory;
     AuthFailures auth_failures;
-    Mailboxes mailboxes;    // with Options::reachable
-    Handshakes handshakes;  // open while threads of ours serve, and there is TLS
+    Mailboxes mailboxes;               // with Options::reachable
+    Handshakes handshakes;             // open while threads of ours serve, and there is TLS
     std::atomic<bool> crowded{false};  // so many of them that what each holds while it waits matters
 
     // stop(): idle sessions say 421, the others end their mail first, but wait for nothing after drained(). The

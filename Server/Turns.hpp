@@ -35,7 +35,7 @@ private:
     void learn(bool paid) noexcept;
 
     int credit_;
-    int rest_ = 0;  // waits until it is tried again
+    int rest_ = 0;                              // waits until it is tried again
     const std::optional<std::uint64_t> slice_;  // that the thread had, if it is changed
 };
 

@@ -172,7 +172,8 @@ TEST_CASE("in a crowd a session's thread does not compute its handshake, before 
             });
             Background running([&] { server.run([](Server::Client& c) { c.accept(); }); });
             std::vector<std::unique_ptr<Wire>> wires;
-            for (int i = 0; crowd && i < 100; ++i) play(*wires.emplace_back(new Wire(dial(server.addresses().back()))), "S: 220\n");
+            for (int i = 0; crowd && i < 100; ++i)
+                play(*wires.emplace_back(new Wire(dial(server.addresses().back()))), "S: 220\n");
             for (int i = 0; i < 4; ++i) {
                 auto& wire = *wires.emplace_back(new Wire(dial(server)));
                 if (!first) play(wire, starttls);

@@ -122,8 +122,7 @@ TEST_CASE("a text that came with its task is not asked for again") {
         std::vector<QueueTask> claim(const std::string& domain, QueueTime now, std::size_t limit,
                                      std::size_t together) override {
             auto tasks = MemoryStore::claim(domain, now, limit, together);
-            for (auto& task : tasks)
-                task.text = std::make_shared<const std::string>(MemoryStore::text(task).view());
+            for (auto& task : tasks) task.text = std::make_shared<const std::string>(MemoryStore::text(task).view());
             return tasks;
         }
         Message text(const QueueTask&) override { throw StoreError("asked again", {451, "4.3.0", "asked again"}); }

@@ -45,7 +45,9 @@ struct Pair {
     std::string heard() {
         char octets[100];
         const auto n = Turns::receive(ours, octets, sizeof octets);
-        return n < 0 ? errno == EAGAIN ? "(nothing)" : "(error)" : n == 0 ? "(end)" : std::string(octets, std::size_t(n));
+        return n < 0    ? errno == EAGAIN ? "(nothing)" : "(error)"
+               : n == 0 ? "(end)"
+                        : std::string(octets, std::size_t(n));
     }
     int ours = -1, theirs = -1;
 };
