@@ -178,13 +178,14 @@ def stolen():
         return int(stat.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
-def undisturbed(run):
-    """What run() gives, with what the host took meanwhile: of a few tries the first that lost no more than a tenth of a
-    processor, or the last."""
+def undisturbed(run, before):
+    """What run() gives behind before(), with what the host took meanwhile: of a few tries the first that lost no more
+    than a tenth of a processor, or the last."""
     for _ in range(1 if QUICK else 3):
-        began, before = time.monotonic(), stolen()
+        before()
+        began, taken = time.monotonic(), stolen()
         found = run()
-        lost = (stolen() - before) / (time.monotonic() - began)
+        lost = (stolen() - taken) / (time.monotonic() - began)
         if lost <= 0.1:
             break
     if found:
@@ -201,8 +202,7 @@ def in_turns(figures, load, servers, arguments, turns, seconds, beside=None, lat
             if turn >= 2 and server.name in later:
                 continue
             try:
-                before()
-                run = undisturbed(lambda server=server: server.load(arguments, seconds))
+                run = undisturbed(lambda server=server: server.load(arguments, seconds), before)
                 if run and beside:
                     run["beside"] = server.load(beside, seconds)
             except FAILED as failure:
