@@ -1,9 +1,10 @@
 // daemon_log -- tests of the daemon's log file: threads that write, a file that is moved away, a disk that is full.
 #include "../examples/smtpd/log_file.hpp"
 
-#include <Poco/AutoPtr.h>
 #include <doctest/doctest.h>
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <memory>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -35,13 +38,38 @@ std::string read(const fs::path& path) {
     return all.str();
 }
 
-Poco::Message line(const std::string& text) { return {"smtpd", text, Poco::Message::PRIO_INFORMATION}; }
-
-Poco::AutoPtr<LogFile> opened(const fs::path& path) {
-    Poco::AutoPtr<LogFile> log(new LogFile(path));
+std::unique_ptr<LogFile> opened(const fs::path& path) {
+    auto log = std::make_unique<LogFile>(path);
     log->open();
     return log;
 }
+
+// A log into a pipe that holds less than a line: who writes waits for who reads.
+struct SlowLog {
+    SlowLog() {
+        const auto path = folder.path / "log";
+        if (mkfifo(path.c_str(), 0600) != 0) throw std::system_error(errno, std::generic_category(), "mkfifo");
+        in = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        fcntl(in, F_SETPIPE_SZ, 4096);
+        log = opened(path);
+        fcntl(in, F_SETFL, 0);
+    }
+    ~SlowLog() { close(in); }
+    // A line of 5,000 octets is told by its first.
+    static std::string line(int number) { return std::string(5000, char('A' + number % 26)); }
+    char read_line() const {
+        std::string got;
+        for (char some[5001]; got.size() < 5001;) {
+            const auto n = ::read(in, some, 5001 - got.size());
+            if (n <= 0) return '?';
+            got.append(some, std::size_t(n));
+        }
+        return got == std::string(5000, got[0]) + '\n' ? got[0] : '!';
+    }
+    Folder folder;
+    std::unique_ptr<LogFile> log;
+    int in = -1;
+};
 
 }  // namespace
 
@@ -54,7 +82,7 @@ TEST_CASE("the log is begun anew while threads write into it, and each line is t
     std::vector<std::thread> writers;
     for (int n = 0; n < threads; ++n)
         writers.emplace_back([&, n] {
-            for (int i = 0; i < lines; ++i) log->log(line(std::to_string(n) + '-' + std::to_string(i)));
+            for (int i = 0; i < lines; ++i) log->write_line(std::to_string(n) + '-' + std::to_string(i));
             --left;
         });
     for (int moved = 0; left > 0; ++moved) {
@@ -81,7 +109,7 @@ TEST_CASE("a log that can't be begun anew goes on as it was") {
     fs::rename(folder.path / "log", folder.path / "old");
     fs::create_directory(folder.path / "log");
     CHECK_THROWS_AS(log->open(), std::system_error);
-    log->log(line("still"));
+    log->write_line("still");
     CHECK(read(folder.path / "old") == "still\n");
 }
 
@@ -91,20 +119,69 @@ TEST_CASE("a log whose disk was full goes on, and what was torn ends its line") 
     if (child == 0) {
         std::signal(SIGXFSZ, SIG_IGN);
         auto log = opened(folder.path / "log");
-        log->log(line("first"));
+        log->write_line("first");
         rlimit before{};
         getrlimit(RLIMIT_FSIZE, &before);
         const rlimit small{10, before.rlim_max};
         setrlimit(RLIMIT_FSIZE, &small);
-        log->log(line("a torn one"));
-        log->log(line("none of this one"));
+        log->write_line("a torn one");
+        log->write_line("none of this one");
         setrlimit(RLIMIT_FSIZE, &before);
-        log->log(line("last"));
-        log->log(line("and more"));
+        log->write_line("last");
+        log->write_line("and more");
         _exit(0);
     }
     int status = -1;
     REQUIRE(waitpid(child, &status, 0) == child);
     CHECK(status == 0);
     CHECK(read(folder.path / "log") == "first\na to\nlast\nand more\n");
+}
+
+TEST_CASE("who has a line for the log does not wait for another's, and all come in their order") {
+    SlowLog slow;
+    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
+    pollfd there{slow.in, POLLIN, 0};
+    REQUIRE(poll(&there, 1, 30'000) == 1);
+    for (int i = 1; i <= 5; ++i) slow.log->write_line(SlowLog::line(i));
+    CHECK(first.wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
+    std::string found;
+    for (int i = 0; i <= 5; ++i) found += slow.read_line();
+    CHECK(found == "ABCDEF");
+}
+
+TEST_CASE("when much waits for the log, who has more for it waits too") {
+    SlowLog slow;
+    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
+    pollfd there{slow.in, POLLIN, 0};
+    REQUIRE(poll(&there, 1, 30'000) == 1);
+    std::atomic<int> written{0};
+    auto others = std::async(std::launch::async, [&] {
+        for (; written < 100; ++written) slow.log->write_line(SlowLog::line(1));
+    });
+    CHECK(others.wait_for(std::chrono::milliseconds(300)) == std::future_status::timeout);
+    CHECK(written < 30);
+    std::string found;
+    for (int i = 0; i <= 100; ++i) found += slow.read_line();
+    CHECK(found == 'A' + std::string(100, 'B'));
+}
+
+TEST_CASE("nobody writes others' lines into the log for long") {
+    SlowLog slow;
+    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
+    pollfd there{slow.in, POLLIN, 0};
+    REQUIRE(poll(&there, 1, 30'000) == 1);
+    std::vector<std::future<void>> others;
+    std::string found, expected = "A";
+    bool waits = false;
+    while (!waits && others.size() < 100) {  // one that waits is to go on with it
+        const int number = int(others.size()) + 1;
+        expected += SlowLog::line(number)[0];
+        others.push_back(std::async(std::launch::async, [&, number] { slow.log->write_line(SlowLog::line(number)); }));
+        waits = others.back().wait_for(std::chrono::milliseconds(500)) == std::future_status::timeout;
+        found += slow.read_line();
+    }
+    CHECK(others.size() < 20);
+    CHECK(first.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+    found += slow.read_line();
+    CHECK(found == expected);
 }

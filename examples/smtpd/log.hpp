@@ -4,7 +4,6 @@
 #include <Poco/AutoPtr.h>
 #include <Poco/Channel.h>
 #include <Poco/Message.h>
-#include <Poco/NullChannel.h>
 #include <Poco/SyslogChannel.h>
 
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -51,23 +51,22 @@ public:
     explicit Log(const Settings& given) : name_(given.text("name").empty() ? "smtpd" : given.text("name")) {
         const auto where = given.text("log");
         if (where == "stderr") {
-            channel_ = new StderrChannel;
+            file_ = std::make_unique<LogFile>();
         } else if (where == "syslog") {
-            channel_ =
-                new Poco::SyslogChannel(name_, Poco::SyslogChannel::SYSLOG_PID, Poco::SyslogChannel::SYSLOG_MAIL);
-        } else if (where == "none") {
-            channel_ = new Poco::NullChannel;
-        } else {
-            file_ = Settings::absolute(where);
-            channel_ = new LogFile(file_);
+            syslog_ = new Poco::SyslogChannel(name_, Poco::SyslogChannel::SYSLOG_PID, Poco::SyslogChannel::SYSLOG_MAIL);
+            syslog_->open();
+        } else if (where != "none") {
+            path_ = Settings::absolute(where);
+            file_ = std::make_unique<LogFile>(path_);
+            file_->open();
         }
-        channel_->open();
     }
 
     void line(std::string_view text,
               Poco::Message::Priority priority = Poco::Message::PRIO_INFORMATION) const noexcept {
         try {
-            channel_->log(Poco::Message(name_, std::string(text), priority));
+            if (file_) file_->write_line(text);
+            if (syslog_) syslog_->log(Poco::Message(name_, std::string(text), priority));
         } catch (...) {
             // a log that can't be written must not stop the mail
         }
@@ -85,12 +84,15 @@ public:
         // the same
     }
     // A file that was moved away is begun anew.
-    void reopen() noexcept try { channel_->open(); } catch (const std::exception& e) {
+    void reopen() noexcept try {
+        if (file_) file_->open();
+        if (syslog_) syslog_->open();
+    } catch (const std::exception& e) {
         trouble(e.what());
     }
     // Whoever we become must be able to do that.
     void give_to(uid_t user, gid_t group) const {
-        if (!file_.empty() && chown(file_.c_str(), user, group) != 0) trouble("log: " + std::string(strerror(errno)));
+        if (!path_.empty() && chown(path_.c_str(), user, group) != 0) trouble("log: " + std::string(strerror(errno)));
     }
 
     // What becomes of mail in the queue; the log must live as long as it.
@@ -134,6 +136,7 @@ private:
     }
 
     const std::string name_;
-    std::string file_{};
-    mutable Poco::AutoPtr<Poco::Channel> channel_;
+    std::string path_{};
+    std::unique_ptr<LogFile> file_{};
+    mutable Poco::AutoPtr<Poco::Channel> syslog_{};
 };

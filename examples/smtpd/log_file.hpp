@@ -1,12 +1,12 @@
 // log_file -- where the lines of the log go: a file that may be moved away, or standard error.
 #pragma once
 
-#include <Poco/Channel.h>
-#include <Poco/Message.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <condition_variable>
+#include <cstddef>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -23,37 +23,75 @@ inline bool write_all_of(int fd, std::string_view text) {
     return true;
 }
 
-// A line is one write: Poco's own takes several, each of them a system call.
-class StderrChannel : public Poco::Channel {
+// Any thread may write. Lines that come while others are written go out after those in one write, by the same thread:
+// so nobody waits for another's line, unless `most` octets wait. They are in the file in the order they came.
+class LogFile {
 public:
-    void log(const Poco::Message& message) override { write_all_of(2, message.getText() + '\n'); }
-};
-
-// Poco's own crashes when it is closed while another thread writes, and writes no more after its disk was full.
-class LogFile : public Poco::Channel {
-public:
+    // Standard error.
+    LogFile() : fd_(2) {}
+    // Of nothing, until open().
     explicit LogFile(std::string path) : path_(std::move(path)) {}
-    ~LogFile() override {
-        if (fd_ >= 0) ::close(fd_);
+    ~LogFile() {
+        if (!path_.empty() && fd_ >= 0) close(fd_);
     }
+    LogFile(const LogFile&) = delete;
+    LogFile& operator=(const LogFile&) = delete;
 
     // Again: what was moved away is begun anew; where that can't be, it goes on as it was. std::system_error.
-    void open() override {
+    void open() {
+        if (path_.empty()) return;
         const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         if (fd < 0) throw std::system_error(errno, std::generic_category(), "log: " + path_);
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
+        over_.wait(lock, [&] { return !writing_; });
         const int old = std::exchange(fd_, fd);
         torn_ = false;
-        if (old >= 0) ::close(old);
+        lock.unlock();
+        if (old >= 0) close(old);
     }
-    void log(const Poco::Message& message) override {
-        const std::lock_guard lock(mutex_);
-        torn_ = !write_all_of(fd_, (torn_ ? "\n" : "") + message.getText() + '\n');
+
+    // A line, without its end. What can't be written is lost. std::bad_alloc.
+    void write_line(std::string_view line) {
+        std::unique_lock lock(mutex_);
+        over_.wait(lock, [&] { return !writing_ || waiting_.size() < most; });
+        waiting_.reserve(waiting_.size() + line.size() + 1);
+        waiting_.append(line) += '\n';
+        if (writing_ && (rounds_ < many || heir_)) return;
+        if (writing_) {  // long enough for one thread
+            heir_ = true;
+            over_.wait(lock, [&] { return !writing_; });
+            heir_ = false;
+        }
+        write_waiting(lock);
     }
 
 private:
+    static constexpr std::size_t most = 64 << 10;
+    static constexpr int many = 8;
+
+    void write_waiting(std::unique_lock<std::mutex>& lock) {
+        writing_ = true;
+        for (rounds_ = 0; !waiting_.empty() && !heir_; ++rounds_) {
+            lines_.clear();
+            lines_.swap(waiting_);
+            lock.unlock();
+            const bool whole = (!torn_ || write_all_of(fd_, "\n")) && write_all_of(fd_, lines_);
+            lock.lock();
+            torn_ = !whole;
+        }
+        writing_ = false;
+        over_.notify_all();
+    }
+
     const std::string path_;
     std::mutex mutex_;
+    std::condition_variable over_;  // a thread's writing
+    std::string waiting_;
+    bool heir_ = false;  // somebody waits to go on with it
+    bool writing_ = false;
+    int rounds_ = 0;  // writes of the thread that does
+    // Of that thread, or of who holds the lock while there is none.
+    std::string lines_;
     int fd_ = -1;
     bool torn_ = false;  // the line before may lack its end
 };
