@@ -52,11 +52,14 @@ def command(*words):
         return ""
 
 
-def tree():
-    """What was measured: the commit; this page and its charts make it no other."""
-    commit = command("git", "describe", "--always")
-    changed = command("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!doc")
-    return (commit + "-dirty" if changed else commit) or "this tree"
+def trees(measured):
+    """The commits that were measured, and where there are several the classes of each."""
+    classes = {}
+    for _, figures in measured:
+        classes.setdefault(figures.about.get("tree", "this tree"), []).append(figures.name)
+    if len(classes) == 1:
+        return next(iter(classes))
+    return " and ".join(f"{commit} ({', '.join(names)})" for commit, names in classes.items())
 
 
 def file_system():
@@ -154,7 +157,7 @@ def text(measured, folder):
     made = time.strftime("%Y-%m-%d", time.gmtime(max(figures.about["at"] for _, figures in measured)))
     took = sum(figures.about["took"] for _, figures in measured)
     yield from ("# Benchmarks", "")
-    yield (f"Made by `make bench{' QUICK=1' if quick else ''}` on {made}, of {tree()}, in {took / 60:.0f} minutes. "
+    yield (f"Made by `make bench{' QUICK=1' if quick else ''}` on {made}, of {trees(measured)}, in {took / 60:.0f} minutes. "
            + ("A quick run: short turns, so read the ratios with a grain of salt. " if quick else "") + f"{machine()}.")
     yield from disturbance(measured)
     yield from ("", "## How to repeat it", "", REPEAT)

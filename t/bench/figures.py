@@ -4,7 +4,7 @@ import statistics
 import sys
 import time
 
-from running import BENCH, QUICK
+from running import BENCH, QUICK, tree
 
 # Whose failures are ours to mend.
 OURS = {"ours", "ours-stream", "base", "floor", "floor-kept", "floor-log", "smtpd", "bare", "bare-pg", "relay", "receive", "sqlite", "postgresql"}
@@ -32,7 +32,7 @@ class Figures:
         return figures
 
     def __enter__(self):
-        self.began = time.monotonic()
+        self.began, self.about["tree"] = time.monotonic(), tree()
         (BENCH / f"{self.name}.json").unlink(missing_ok=True)
         self.file = open(BENCH / f"{self.name}.jsonl", "w")
         return self

@@ -178,6 +178,18 @@ def stolen():
         return int(stat.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
+def tree():
+    """What is measured: the commit; the page and its charts make it no other."""
+    def git(*words):
+        try:
+            return subprocess.run(["git", *words], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
+        except OSError:
+            return ""
+    commit = git("describe", "--always")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!doc")
+    return (commit + "-dirty" if changed else commit) or "this tree"
+
+
 def undisturbed(run, before):
     """What run() gives behind before(), with what the host took meanwhile: of a few tries the first that lost no more
     than a tenth of a processor, or the last."""
@@ -196,15 +208,19 @@ def undisturbed(run, before):
 def in_turns(figures, load, servers, arguments, turns, seconds, beside=None, later=(), before=lambda: None):
     """A B C A B C: loads each server in its turn, behind before(). Those in `later` take part in the first two rounds
     alone. With `beside`, each run is followed at once by one with these arguments on the same server, to be compared with."""
+    def one(server):
+        run = server.load(arguments, seconds)
+        if run and beside:
+            run["beside"] = server.load(beside, seconds)
+        return run
+
     servers = list(servers)
     for turn in range(turns):
         for server in list(servers):
             if turn >= 2 and server.name in later:
                 continue
             try:
-                run = undisturbed(lambda server=server: server.load(arguments, seconds), before)
-                if run and beside:
-                    run["beside"] = server.load(beside, seconds)
+                run = undisturbed(lambda server=server: one(server), before)
             except FAILED as failure:
                 figures.failed(server.name, load, failure)
                 servers.remove(server)
