@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 namespace Net::SMTP {
@@ -53,6 +54,12 @@ std::string said(const PGresult* result) {
 // taken its place).
 bool ends_session(const std::string& state) {
     return state.starts_with("57P") || state.starts_with("08") || state == "25006";
+}
+
+// An error that did not come from the server has no SQLSTATE: libpq had no memory for what came, perhaps, and what is
+// still to come nobody can tell.
+bool libpqs_own(const PGresult* result) {
+    return PQresultStatus(result) == PGRES_FATAL_ERROR && state_of(result).empty();
 }
 
 }  // namespace
@@ -167,16 +174,20 @@ std::optional<std::string> PostgresRows::maybe(int row, int column) const {
 
 PostgresConnection::PostgresConnection(const Where& where) : connection_(nullptr, PQfinish) {
     const auto patience = std::to_string(where.time_out.count());
-    // The user's own words follow ours, and so have the last one.
-    const char* keywords[] = {"connect_timeout",
-                              "keepalives_idle",
-                              "keepalives_interval",
-                              "keepalives_count",
-                              "tcp_user_timeout",
-                              "application_name",
-                              "dbname",
-                              nullptr};
-    const char* values[] = {"5",    "30", "10", "3", patience.c_str(), "net-smtp-queue", where.parameters.c_str(),
+    // The user's own words follow ours, and so have the last one; nullptr is as if it were not there. Who has not asked
+    // for encryption by GSSAPI does without: libpq would look for Kerberos' tickets each time, and MIT's library
+    // crashes (1.20) when it lacks memory for that.
+    const char* keywords[] = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
+                              "keepalives_count", "tcp_user_timeout", "application_name",
+                              "gssencmode",       "dbname",           nullptr};
+    const char* values[] = {"5",
+                            "30",
+                            "10",
+                            "3",
+                            patience.c_str(),
+                            "net-smtp-queue",
+                            std::getenv("PGGSSENCMODE") ? nullptr : "disable",
+                            where.parameters.c_str(),
                             nullptr};
     connection_.reset(PQconnectdbParams(keywords, values, 1));
     if (!connection_) throw std::bad_alloc();
@@ -256,8 +267,13 @@ void PostgresConnection::add(const PostgresStatement& statement, const PostgresV
     if (values.size() >= 64 * 1024) drain();
 }
 
-PGresult* PostgresConnection::result() {
-    while (PQisBusy(connection_.get())) await(false);
+// While nothing has failed there is no error message; but libpq (15) that has no memory for the end of a pipeline leaves
+// one, and is busy for ever.
+PGresult* PostgresConnection::result(bool failed) {
+    while (PQisBusy(connection_.get())) {
+        if (!failed && *PQerrorMessage(connection_.get()) != '\0') lost("the connection broke");
+        await(false);
+    }
     return PQgetResult(connection_.get());
 }
 
@@ -268,7 +284,7 @@ std::vector<PostgresRows> PostgresConnection::commit() {
     std::vector<PostgresRows> rows;
     std::optional<PostgresFailure> failure;
     for (int nothing = 0; nothing < 2;) {
-        PGresult* const found = result();
+        PGresult* const found = result(failure.has_value());
         if (!found) {
             ++nothing;  // the end of one statement; two in a row would be the end of all
             continue;
@@ -287,7 +303,7 @@ std::vector<PostgresRows> PostgresConnection::commit() {
         if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) rows.push_back(std::move(kept));
         else if (status == PGRES_FATAL_ERROR && !failure)
             failure.emplace(said(found), state_of(found), ends_session(state_of(found)));
-        if (PQstatus(connection_.get()) == CONNECTION_BAD) break;
+        if (PQstatus(connection_.get()) == CONNECTION_BAD || libpqs_own(found)) break;
     }
     if (failure) {
         connection_.reset();
@@ -320,11 +336,12 @@ void PostgresConnection::script(Deadline end, const std::string& text) {
     if (PQsendQuery(connection_.get(), text.c_str()) != 1) lost("can't send");
     drain();
     std::optional<PostgresFailure> failure;
-    while (PGresult* const found = result()) {
+    while (PGresult* const found = result(failure.has_value())) {
         const PostgresRows kept(found);
         const auto status = PQresultStatus(found);
         if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && !failure)
             failure.emplace(said(found), state_of(found), PQstatus(connection_.get()) == CONNECTION_BAD);
+        if (libpqs_own(found)) lost("the connection broke");
     }
     if (failure) throw PostgresFailure(*failure);
     if (pipeline && PQenterPipelineMode(connection_.get()) != 1) lost("pipeline mode");

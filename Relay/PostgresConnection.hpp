@@ -121,7 +121,7 @@ public:
 private:
     void drain();
     void await(bool writable);
-    PGresult* result();
+    PGresult* result(bool failed);
     [[noreturn]] void lost(const char* what);
 
     std::unique_ptr<PGconn, decltype(&PQfinish)> connection_;

@@ -50,6 +50,7 @@ std::unique_ptr<PostgresConnection> PostgresPool::take(Deadline end) {
     std::unique_lock lock(mutex_);
     if (!free_.wait_until(lock, end, [&] { return lent_ < most_; }))
         throw PostgresFailure("all connections are busy", "", false);
+    idle_.reserve(idle_.size() + lent_ + 1);  // to give one back needs no memory
     ++lent_;
     lock.unlock();
     try {

@@ -4,12 +4,17 @@
 
 #include <doctest/doctest.h>
 #include <libpq-fe.h>
+#include <netinet/in.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 
 #include "../Relay/PostgresMail.hpp"
 #include "sanitized.hpp"
@@ -288,6 +293,39 @@ TEST_CASE("without a database each call ends with 451, and no password is in wha
         CHECK(what.find("sesame") == what.npos);
         CHECK(what.find("127.0.0.1") != what.npos);
     }
+}
+
+TEST_CASE("Kerberos is left alone by who has not asked for it") {
+    const int door = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(bind(door, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    REQUIRE(listen(door, 5) == 0);
+    REQUIRE(getsockname(door, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    std::thread hangs_up([&] {
+        for (int one; (one = accept(door, nullptr, nullptr)) >= 0;) close(one);
+    });
+    std::string settings = "/tmp/krb5-XXXXXX";
+    close(mkstemp(settings.data()));
+    std::ofstream(settings) << "[libdefaults]\n";
+    setenv("KRB5_CONFIG", settings.c_str(), 1);
+    const int seen = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    REQUIRE(inotify_add_watch(seen, settings.c_str(), IN_OPEN) > 0);
+    const auto looks = [&](const std::string& more) {
+        PostgresStore store("postgresql://mail@127.0.0.1:" + std::to_string(ntohs(at.sin_port)) + "/spool" + more);
+        CHECK(refusal([&] { (void)store.stats(); }).code == 451);
+        char events[4096];
+        return read(seen, events, sizeof events) > 0;
+    };
+    CHECK(!looks(""));
+    CHECK(looks("?gssencmode=prefer"));
+    unsetenv("KRB5_CONFIG");
+    shutdown(door, SHUT_RDWR);
+    hangs_up.join();
+    for (const int each : {door, seen}) close(each);
+    std::remove(settings.c_str());
 }
 
 TEST_CASE("options and connection strings that make no sense are refused, without saying them") {
