@@ -119,17 +119,22 @@ std::string Maildir::name() const { return "maildir:" + path_; }
 std::vector<Reply> Maildir::deliver(const Sender& from, std::span<const Recipient> to, const Message& message,
                                     const std::string& head, const Wait& wait) {
     if (to.empty()) return {};
-    Reply reply;
+    // What is said of it is there before it is: a lack of memory must not have it delivered again.
+    std::vector<Reply> replies(to.size(), {250, "2.0.0", "Delivered"});
+    std::optional<Reply> refused;
     try {
-        reply = store(from, message, head, wait);
+        refused = store(from, message, head, wait);
     } catch (const std::system_error& e) {
         if (e.code().value() == ENOENT) made_ = false;  // the next one makes anew what somebody removed
-        reply = refusal(e.code().value());
+        refused = refusal(e.code().value());
     }
-    return std::vector<Reply>(to.size(), reply);
+    if (refused) replies.assign(to.size(), *refused);
+    return replies;
 }
 
-Reply Maildir::store(const Sender& from, const Message& message, const std::string& head, const Wait& wait) {
+// Nothing: it is there.
+std::optional<Reply> Maildir::store(const Sender& from, const Message& message, const std::string& head,
+                                    const Wait& wait) {
     if (!made_) make_folders();
     // Opened first: what can't be synced gets nothing to keep.
     const auto folder = open_folder(path_ + "/new");
@@ -146,7 +151,7 @@ Reply Maildir::store(const Sender& from, const Message& message, const std::stri
     file.sync();
     if (wait.over()) return late();
     file.move_to(folder, name + ",S=" + std::to_string(size));
-    return {250, "2.0.0", "Delivered"};
+    return std::nullopt;
 }
 
 // Folders that are there may have been made a moment ago by somebody whose fsync is still to come; so everybody's first

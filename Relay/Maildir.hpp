@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,7 +45,7 @@ public:
     std::string name() const override;
 
 private:
-    Reply store(const Sender&, const Message&, const std::string& head, const Wait&);
+    std::optional<Reply> store(const Sender&, const Message&, const std::string& head, const Wait&);
     void make_folders();
     std::string unique_name();
 

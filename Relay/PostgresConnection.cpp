@@ -267,8 +267,8 @@ void PostgresConnection::add(const PostgresStatement& statement, const PostgresV
     if (values.size() >= 64 * 1024) drain();
 }
 
-// While nothing has failed there is no error message; but libpq (15) that has no memory for the end of a pipeline leaves
-// one, and is busy for ever.
+// While nothing has failed there is no error message; but libpq (15) that has no memory for the end of a pipeline
+// leaves one, and is busy for ever.
 PGresult* PostgresConnection::result(bool failed) {
     while (PQisBusy(connection_.get())) {
         if (!failed && *PQerrorMessage(connection_.get()) != '\0') lost("the connection broke");

@@ -153,6 +153,9 @@ void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& 
     const auto content = message.content();
     const auto head = head_of(message, options);
     const auto wait = Shared::wait(content ? content->shared : nullptr, Clock::now() + options.total);
+    // All that needs memory comes before: what was delivered must not be delivered again for a lack of it.
+    const auto name = options.target->name();
+    for (auto& result : results_) result.host = name;
     std::vector<Reply> replies;
     std::string trouble;
     try {
@@ -161,13 +164,9 @@ void Relay::deliver_to_target(const Sender& from, const std::vector<Recipient>& 
     } catch (const std::exception& e) {
         trouble = e.what();
     }
-    if (!trouble.empty() && content && content->shared)
-        content->shared->trouble(nullptr, options.target->name() + ": " + trouble);
+    if (!trouble.empty() && content && content->shared) content->shared->trouble(nullptr, name + ": " + trouble);
     replies.resize(to.size(), {451, "4.3.0", "Delivery failed"});
-    for (std::size_t i = 0; i < results_.size(); ++i) {
-        results_[i].reply = std::move(replies[i]);
-        results_[i].host = options.target->name();
-    }
+    for (std::size_t i = 0; i < results_.size(); ++i) results_[i].reply = std::move(replies[i]);
 }
 
 void Relay::deliver(const Sender& from, const std::vector<Recipient>& to, const Message& message,

@@ -42,6 +42,7 @@ public:
                                           const Net::SMTP::Message& message, const std::string& head,
                                           const Net::SMTP::Wait& wait) override {
         std::vector<Net::SMTP::Reply> replies;
+        replies.reserve(to.size());                    // nothing is to fail when one of them has it
         std::map<std::string, Net::SMTP::Reply> done;  // "anna" and "anna+news" are one mailbox: it gets one copy
         for (const auto& recipient : to) {
             if (const auto why = refusal(recipient)) {

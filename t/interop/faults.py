@@ -645,6 +645,7 @@ class Run:
                 self.subject.doing = f"{kind} {at} {called(fault) if fault else ''} at the end"
                 self.subject.start()
                 self.subject.clean()
+                self.subject.exposed()
                 self.subject.nth.arm(kind, at, fault)
                 try:
                     self.end()
