@@ -123,6 +123,7 @@ bool blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 }  // namespace
 
 Child::Child(const Start& start) {
+    line_.reserve(most_said);  // to hear it needs no memory
     NewPipe text, said;
     input_ = std::move(text.in);
     output_ = std::move(said.out);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
@@ -144,7 +145,12 @@ std::string Pipe::name() const { return "pipe:" + command_.front(); }
 std::vector<Reply> Pipe::deliver(const Sender& from, std::span<const Recipient> to, const Message& message,
                                  const std::string& head, const Wait& wait) {
     std::vector<Reply> out;
-    for (const auto& recipient : to) out.push_back(run(from, recipient, message, head, wait));
+    out.reserve(to.size());
+    for (const auto& recipient : to) try {
+            out.push_back(run(from, recipient, message, head, wait));
+        } catch (const std::bad_alloc&) {  // the others may have it
+            out.push_back({451, "4.3.0", "No memory"});
+        }
     return out;
 }
 
@@ -175,9 +181,15 @@ Reply Pipe::run(const Sender& from, const Recipient& to, const Message& message,
     } catch (const std::system_error& e) {
         return not_started(e.code());
     }
+    // What is said of success is there before it is: a lack of memory must not have the mail delivered again.
+    auto reply = answer({Child::End::How::exited, 0});
     try {
-        auto reply = answer(child->run(*text, limit));
-        if (const auto said = child->said(); !said.empty()) reply.text += ": " + said;
+        if (const auto end = child->run(*text, limit); end.how != Child::End::How::exited || end.value != 0)
+            reply = answer(end);
+        try {
+            if (const auto said = child->said(); !said.empty()) reply.text += ": " + said;
+        } catch (const std::bad_alloc&) {
+        }
         return reply;
     } catch (const std::system_error& e) {
         return {451, "4.3.0", "The message could not be given to the command: " + e.code().message()};
