@@ -14,6 +14,7 @@ ARRIVALS = BENCH / "queue.arrivals"
 PEERS = {"postfix": keepers.Postfix, "opensmtpd": keepers.OpenSMTPD, "exim": keepers.Exim}
 WHAT = {
     "smtpd": "our daemon: its queue in SQLite, with all its policies and its log",
+    "smtpd-100": "the same, sending to 100 at once instead of 20",
     "bare": "the least program around the same queue: no policy, no log",
     "floor-log": "the same program before a log that is written and synced, and never read: what a store could reach",
     "bare-pg": "the same with its queue in a private PostgreSQL, whose CPU counts too",
@@ -29,10 +30,10 @@ NOT_OFFERED = {("opensmtpd", "100")}
 class Ours(Server):
     """A program of ours with its queue in `place`, a folder or a PostgreSQL; without `via` nothing is delivered."""
 
-    def __init__(self, name, place, via=None, database=None):
-        if name == "smtpd":
+    def __init__(self, name, place, via=None, database=None, settings=()):
+        if name.startswith("smtpd"):
             command = [OURS, "--listen", "127.0.0.1:0", "--hostname", "ours.example.org", "--queue", place, "--trusted",
-                       "127.0.0.0/8", "--relay", via or "127.0.0.1:1", "--paused", "false" if via else "true"]
+                       "127.0.0.0/8", "--relay", via or "127.0.0.1:1", "--paused", "false" if via else "true", *settings]
         else:
             command = [BARE, "--queue", database.url if database else f"log:{place}" if name == "floor-log" else place, *(["--via", via] if via else [])]
         began = time.monotonic()
