@@ -1,5 +1,8 @@
 // smtpd -- a mail server to run: takes mail, keeps it in a durable queue and delivers it; doc/DAEMON.md is its manual.
 #include <Poco/Util/ServerApplication.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <Net/SMTP/Server.hpp>
 #include <csignal>
 #include <cstdio>
@@ -38,6 +41,14 @@ void check(const Settings& given) {
     const auto log = given.text("log");
     if (given.flag("daemon") && (log == "stderr" || given.text("transcript") == "stderr"))
         given.refuse("daemon", "it has no stderr for log and transcript in the background");
+}
+
+// So that no file of ours is taken for them: where one of the three is closed it is made to lead nowhere.
+void fill_standard_descriptors() {
+    for (int fd = 0; fd >= 0 && fd <= 2;) {
+        fd = open("/dev/null", O_RDWR);
+        if (fd > 2) close(fd);
+    }
 }
 
 class Smtpd : public Poco::Util::ServerApplication {
@@ -91,6 +102,7 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) try {
+    fill_standard_descriptors();
     Command::become({argv, static_cast<std::size_t>(argc)});
     Command::take_all_descriptors();
     Signals::block();

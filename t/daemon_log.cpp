@@ -1,5 +1,24 @@
 // daemon_log -- tests of the daemon's log file: threads that write, a file that is moved away, a disk that is full.
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+
+namespace {
+
+std::atomic<std::size_t> largest_write{0};
+
+ssize_t noted_write(int fd, const void* from, std::size_t size) {
+    for (auto largest = largest_write.load(); size > largest && !largest_write.compare_exchange_weak(largest, size);) {
+    }
+    return write(fd, from, size);
+}
+
+}  // namespace
+
+#define write noted_write
 #include "../examples/smtpd/log_file.hpp"
+#undef write
 
 #include <doctest/doctest.h>
 #include <poll.h>
@@ -8,7 +27,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -135,6 +153,147 @@ TEST_CASE("a log whose disk was full goes on, and what was torn ends its line") 
     REQUIRE(waitpid(child, &status, 0) == child);
     CHECK(status == 0);
     CHECK(read(folder.path / "log") == "first\na to\nlast\nand more\n");
+}
+
+TEST_CASE("a log that is begun anew where it was, or by the next start, ends a line that was torn") {
+    const Folder folder;
+    const auto child = fork();
+    if (child == 0) {
+        std::signal(SIGXFSZ, SIG_IGN);
+        auto log = opened(folder.path / "log");
+        rlimit before{};
+        getrlimit(RLIMIT_FSIZE, &before);
+        const auto limit = [&](rlim_t octets) {
+            const rlimit now{octets, before.rlim_max};
+            setrlimit(RLIMIT_FSIZE, &now);
+        };
+        limit(4);
+        log->write_line("a torn one");
+        limit(before.rlim_cur);
+        log->open();
+        log->write_line("after that");
+        limit(20);
+        log->write_line("torn again");
+        limit(before.rlim_cur);
+        log = opened(folder.path / "log");
+        log->write_line("the next start");
+        log = opened(folder.path / "log");
+        log->write_line("and one more");
+        _exit(0);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    CHECK(read(folder.path / "log") == "a to\nafter that\ntorn\nthe next start\nand one more\n");
+}
+
+TEST_CASE("a log of which nothing could be written has no blank line for it") {
+    const Folder folder;
+    const auto child = fork();
+    if (child == 0) {
+        std::signal(SIGXFSZ, SIG_IGN);
+        auto log = opened(folder.path / "log");
+        log->write_line("first");
+        rlimit before{};
+        getrlimit(RLIMIT_FSIZE, &before);
+        const rlimit small{6, before.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        for (int i = 0; i < 3; ++i) log->write_line("none of this one");
+        setrlimit(RLIMIT_FSIZE, &before);
+        log->write_line("last");
+        _exit(0);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    CHECK(read(folder.path / "log") == "first\nlast\n");
+}
+
+TEST_CASE("a log for another user follows no symbolic link, and a file of two names stays who it was") {
+    const Folder folder;
+    fs::create_symlink("elsewhere", folder.path / "link");
+    LogFile link(folder.path / "link", true);
+    CHECK_THROWS_AS(link.open(), std::system_error);
+    CHECK(!fs::exists(folder.path / "elsewhere"));
+    LogFile null("/dev/null", true);
+    null.open();
+    null.give_to(geteuid(), getegid());  // it is no file, and left alone
+    auto log = opened(folder.path / "log");
+    CHECK_NOTHROW(log->give_to(geteuid(), getegid()));
+    fs::create_hard_link(folder.path / "log", folder.path / "another");
+    CHECK_THROWS_AS(log->give_to(geteuid(), getegid()), std::system_error);
+}
+
+TEST_CASE("whatever many threads write, one write of the log is never much more than 64 KiB") {
+    const Folder folder;
+    auto log = opened(folder.path / "log");
+    largest_write = 0;
+    std::vector<std::thread> writers;
+    for (int n = 0; n < 64; ++n)
+        writers.emplace_back([&] {
+            for (int i = 0; i < 200; ++i) log->write_line(std::string(4000, 'x'));
+        });
+    for (auto& writer : writers) writer.join();
+    CHECK(fs::file_size(folder.path / "log") == 64 * 200 * 4001);
+    CHECK(largest_write > 0);
+    CHECK(largest_write < (64 << 10) + 4001);
+}
+
+TEST_CASE("in a pipe no write of the log is longer than what stays in one piece there") {
+    SlowLog slow;
+    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
+    pollfd there{slow.in, POLLIN, 0};
+    REQUIRE(poll(&there, 1, 30'000) == 1);
+    std::string expected = SlowLog::line(0) + '\n';
+    for (int i = 0; i < 400; ++i) {
+        const std::string line(std::size_t(100 + i % 50), char('a' + i % 26));
+        slow.log->write_line(line);
+        expected += line + '\n';
+    }
+    largest_write = 0;
+    std::string found;
+    while (found.size() < expected.size()) {
+        char some[4096];
+        const auto n = ::read(slow.in, some, sizeof some);
+        REQUIRE(n > 0);
+        found.append(some, std::size_t(n));
+    }
+    CHECK(found == expected);
+    CHECK(largest_write > 1000);
+    CHECK(largest_write <= PIPE_BUF);
+}
+
+TEST_CASE("a log is begun anew while a line of it is being written, and nobody waits for that") {
+    SlowLog slow;
+    const auto path = slow.folder.path / "log";
+    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
+    pollfd there{slow.in, POLLIN, 0};
+    REQUIRE(poll(&there, 1, 30'000) == 1);
+    fs::rename(path, slow.folder.path / "old");
+    slow.log->open();
+    fs::rename(path, slow.folder.path / "between");
+    slow.log->open();
+    slow.log->write_line("in the new one");
+    CHECK(slow.read_line() == 'A');
+    first.get();
+    CHECK(read(path) == "in the new one\n");
+    CHECK(read(slow.folder.path / "between").empty());
+}
+
+TEST_CASE("who waits for room in the log has it as soon as there is some") {
+    SlowLog slow;
+    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
+    pollfd there{slow.in, POLLIN, 0};
+    REQUIRE(poll(&there, 1, 30'000) == 1);
+    for (int i = 0; i < 14; ++i) slow.log->write_line(SlowLog::line(1));  // 64 KiB wait
+    auto last = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(2)); });
+    CHECK(last.wait_for(std::chrono::milliseconds(200)) == std::future_status::timeout);
+    std::string found;
+    found += slow.read_line();
+    // Now the others are being written, and nothing waits.
+    CHECK(last.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+    while (found.size() < 16) found += slow.read_line();
+    CHECK(found == "A" + std::string(14, 'B') + "C");
 }
 
 TEST_CASE("who has a line for the log does not wait for another's, and all come in their order") {

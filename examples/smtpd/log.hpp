@@ -56,8 +56,8 @@ public:
             syslog_ = new Poco::SyslogChannel(name_, Poco::SyslogChannel::SYSLOG_PID, Poco::SyslogChannel::SYSLOG_MAIL);
             syslog_->open();
         } else if (where != "none") {
-            path_ = Settings::absolute(where);
-            file_ = std::make_unique<LogFile>(path_);
+            const bool another = geteuid() == 0 && !given.text("user").empty();
+            file_ = std::make_unique<LogFile>(Settings::absolute(where), another);
             file_->open();
         }
     }
@@ -91,8 +91,10 @@ public:
         trouble(e.what());
     }
     // Whoever we become must be able to do that.
-    void give_to(uid_t user, gid_t group) const {
-        if (!path_.empty() && chown(path_.c_str(), user, group) != 0) trouble("log: " + std::string(strerror(errno)));
+    void give_to(uid_t user, gid_t group) const noexcept try {
+        if (file_) file_->give_to(user, group);
+    } catch (const std::exception& e) {
+        trouble(e.what());
     }
 
     // What becomes of mail in the queue; the log must live as long as it.
@@ -136,7 +138,6 @@ private:
     }
 
     const std::string name_;
-    std::string path_{};
     std::unique_ptr<LogFile> file_{};
     mutable Poco::AutoPtr<Poco::Channel> syslog_{};
 };

@@ -154,7 +154,9 @@ private:
         const auto where = given_.text("transcript");
         if (where.empty()) return std::nullopt;
         if (where == "stderr") return Net::SMTP::Transcript(stderr);
-        transcript_file_.reset(std::fopen(Settings::absolute(where).c_str(), "ae"));
+        const bool another = geteuid() == 0 && !given_.text("user").empty();
+        const int fd = open_to_append(Settings::absolute(where), another);
+        if (fd >= 0) transcript_file_.reset(fdopen(fd, "a"));
         if (!transcript_file_) given_.refuse("transcript", std::generic_category().message(errno));
         return Net::SMTP::Transcript(transcript_file_.get());
     }

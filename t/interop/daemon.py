@@ -607,6 +607,45 @@ def becomes(box):
     refused(box, "user: no such user", "--user", "nobody-of-that-name", "--queue", box.new("queue"), "--listen", "127.0.0.1:0")
 
 
+@case("smtpd: as root it follows no link that the user it becomes may have put where its log or transcript is to be")
+def no_link(box):
+    if os.geteuid() != 0:
+        raise Skipped("only root can become somebody else")
+    nobody, place, secret = pwd.getpwnam("nobody"), box.for_all_users(), box.new("secret")
+    secret.write_text("root's\n")
+    theirs = place / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
+    (theirs / "link").symlink_to(secret)
+    for option, status in (("log", 1), ("transcript", 2)):
+        refused(box, "Too many levels of symbolic links", "--user", "nobody", f"--{option}", theirs / "link", "--queue", place / "queue",
+                "--listen", "127.0.0.1:0", "--dns", "none", status=status)
+    equal((secret.stat().st_uid, secret.read_text()), (0, "root's\n"), "owner and text of what the link leads to")
+    daemon = start(box, user="nobody", queue=place / "queue", log=theirs / "log", trusted="127.0.0.0/8", paused="true")
+    daemon.send()
+    wait_for("the mail is in the log", lambda: "event=queued" in (theirs / "log").read_text())
+    equal((theirs / "log").stat().st_uid, nobody.pw_uid, "owner of the log")
+
+
+@case("smtpd: with its standard descriptors closed no file of the queue is taken for one of them")
+def closed(box):
+    port, queue = free_port(), box.new("queue")
+    closing = "import os, sys; [os.close(n) for n in range(3)]; os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", closing, SMTPD, "--queue", queue, "--listen", f"127.0.0.1:{port}", "--dns", "none", "--trusted", "127.0.0.0/8",
+                                "--paused", "true"])
+    try:
+        wait_for("it listens", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        with smtp(port) as session:
+            session.sendmail(ANNA, BERT, letter(b"text"))
+        for fd in range(3):
+            equal(os.readlink(f"/proc/{process.pid}/fd/{fd}"), "/dev/null", f"where descriptor {fd} leads")
+        for lock in queue.glob("*.lock"):
+            equal(lock.stat().st_size, 0, f"octets in {lock.name}")
+    finally:
+        process.terminate()
+        equal(process.wait(PATIENCE), 0, "exit status")
+
+
 @case("smtpd: sockets of a service manager are listened on, and it is told when that is so")
 def activated(box):
     listening = socket.create_server(("127.0.0.1", 0))
