@@ -9,11 +9,12 @@ namespace {
 constexpr std::chrono::milliseconds patience(100);  // a thousand handshakes take longer, and no session waits for all
 }
 
-void Handshakes::open(std::size_t threads) {
+void Handshakes::open(std::size_t threads) noexcept try {
     const std::lock_guard lock(mutex_);
     threads_.reserve(threads);  // so that beginning one needs no memory of ours
     most_ = threads;
     open_ = true;
+} catch (const std::bad_alloc&) {  // each computes himself
 }
 
 void Handshakes::close() {

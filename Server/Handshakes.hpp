@@ -24,7 +24,7 @@ public:
     Handshakes& operator=(const Handshakes&) = delete;
 
     // From now on; the threads begin when they are needed, so many at most.
-    void open(std::size_t threads);
+    void open(std::size_t threads) noexcept;
     // Ends the threads. Who asks from then on computes himself.
     void close();
     bool is_open();

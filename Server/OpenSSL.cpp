@@ -141,7 +141,7 @@ private:
     int input_error_ = 0, output_error_ = 0;  // of the socket
     bool may_wait_ = false;
     bool wants_output_ = false;
-    bool heard_ = false;
+    bool heard_;
     bool ended_ = false;
     bool shut_ = false;
     Did over_ = Did::done;    // or what read() says from now on
@@ -155,7 +155,7 @@ private:
 };
 
 OpenSSLLayer::OpenSSLLayer(Ssl ssl, int fd, Role role, std::shared_ptr<const void> keep)
-    : ssl_(std::move(ssl)), keep_(std::move(keep)), fd_(fd) {
+    : ssl_(std::move(ssl)), keep_(std::move(keep)), fd_(fd), heard_(role == Role::client) {
     BIO* const bio = ssl_ && method() ? BIO_new(method()) : nullptr;
     if (!bio) throw std::bad_alloc();
     BIO_set_data(bio, this);

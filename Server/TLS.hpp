@@ -63,7 +63,7 @@ public:
     // Channel binding data (RFC 5056): of type "tls-exporter" (RFC 9266; TLS 1.3) or "tls-unique" (RFC 5929; TLS 1.2
     // with the extended master secret of RFC 7627). "" where there is none.
     virtual std::string channel_binding(std::string_view type) const = 0;
-    // Whether the other side has said anything: a handshake that nobody has begun is idle.
+    // Whether it is more than idle: a client's side, which speaks first, always is; a server's when the other has spoken.
     virtual bool heard() const { return true; }
     // For a log: "wrong version number", "certificate verify failed: ...".
     virtual std::string problem() const = 0;
