@@ -45,10 +45,10 @@ void check(const Settings& given) {
 
 // So that no file of ours is taken for them: where one of the three is closed it is made to lead nowhere.
 void fill_standard_descriptors() {
-    for (int fd = 0; fd >= 0 && fd <= 2;) {
-        fd = open("/dev/null", O_RDWR);
-        if (fd > 2) close(fd);
-    }
+    int fd = -1;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    if (fd > 2) close(fd);
 }
 
 class Smtpd : public Poco::Util::ServerApplication {

@@ -62,6 +62,28 @@ std::unique_ptr<LogFile> opened(const fs::path& path) {
     return log;
 }
 
+// What is in a log after write(its path, limit), by a process of its own: there limit(octets) is how long files may
+// become, with RLIM_INFINITY as long as they might before.
+template <class Write>
+std::string written_by_a_child(Write write) {
+    const Folder folder;
+    const auto child = fork();
+    if (child == 0) {
+        std::signal(SIGXFSZ, SIG_IGN);
+        rlimit before{};
+        getrlimit(RLIMIT_FSIZE, &before);
+        write(folder.path / "log", [&](rlim_t octets) {
+            const rlimit now{std::min(octets, before.rlim_cur), before.rlim_max};
+            setrlimit(RLIMIT_FSIZE, &now);
+        });
+        _exit(0);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    return read(folder.path / "log");
+}
+
 // A log into a pipe that holds less than a line: who writes waits for who reads.
 struct SlowLog {
     SlowLog() {
@@ -75,6 +97,13 @@ struct SlowLog {
     ~SlowLog() { close(in); }
     // A line of 5,000 octets is told by its first.
     static std::string line(int number) { return std::string(5000, char('A' + number % 26)); }
+    // Writes the first one; returns when that has begun, and waits for who reads.
+    std::future<void> begin() {
+        auto first = std::async(std::launch::async, [this] { log->write_line(line(0)); });
+        pollfd there{in, POLLIN, 0};
+        REQUIRE(poll(&there, 1, 30'000) == 1);
+        return first;
+    }
     char read_line() const {
         std::string got;
         for (char some[5001]; got.size() < 5001;) {
@@ -132,81 +161,48 @@ TEST_CASE("a log that can't be begun anew goes on as it was") {
 }
 
 TEST_CASE("a log whose disk was full goes on, and what was torn ends its line") {
-    const Folder folder;
-    const auto child = fork();
-    if (child == 0) {
-        std::signal(SIGXFSZ, SIG_IGN);
-        auto log = opened(folder.path / "log");
+    const auto found = written_by_a_child([](const fs::path& path, auto limit) {
+        auto log = opened(path);
         log->write_line("first");
-        rlimit before{};
-        getrlimit(RLIMIT_FSIZE, &before);
-        const rlimit small{10, before.rlim_max};
-        setrlimit(RLIMIT_FSIZE, &small);
+        limit(10);
         log->write_line("a torn one");
         log->write_line("none of this one");
-        setrlimit(RLIMIT_FSIZE, &before);
+        limit(RLIM_INFINITY);
         log->write_line("last");
         log->write_line("and more");
-        _exit(0);
-    }
-    int status = -1;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(status == 0);
-    CHECK(read(folder.path / "log") == "first\na to\nlast\nand more\n");
+    });
+    CHECK(found == "first\na to\nlast\nand more\n");
 }
 
 TEST_CASE("a log that is begun anew where it was, or by the next start, ends a line that was torn") {
-    const Folder folder;
-    const auto child = fork();
-    if (child == 0) {
-        std::signal(SIGXFSZ, SIG_IGN);
-        auto log = opened(folder.path / "log");
-        rlimit before{};
-        getrlimit(RLIMIT_FSIZE, &before);
-        const auto limit = [&](rlim_t octets) {
-            const rlimit now{octets, before.rlim_max};
-            setrlimit(RLIMIT_FSIZE, &now);
-        };
+    const auto found = written_by_a_child([](const fs::path& path, auto limit) {
+        auto log = opened(path);
         limit(4);
         log->write_line("a torn one");
-        limit(before.rlim_cur);
+        limit(RLIM_INFINITY);
         log->open();
         log->write_line("after that");
         limit(20);
         log->write_line("torn again");
-        limit(before.rlim_cur);
-        log = opened(folder.path / "log");
+        limit(RLIM_INFINITY);
+        log = opened(path);
         log->write_line("the next start");
-        log = opened(folder.path / "log");
+        log = opened(path);
         log->write_line("and one more");
-        _exit(0);
-    }
-    int status = -1;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(status == 0);
-    CHECK(read(folder.path / "log") == "a to\nafter that\ntorn\nthe next start\nand one more\n");
+    });
+    CHECK(found == "a to\nafter that\ntorn\nthe next start\nand one more\n");
 }
 
 TEST_CASE("a log of which nothing could be written has no blank line for it") {
-    const Folder folder;
-    const auto child = fork();
-    if (child == 0) {
-        std::signal(SIGXFSZ, SIG_IGN);
-        auto log = opened(folder.path / "log");
+    const auto found = written_by_a_child([](const fs::path& path, auto limit) {
+        auto log = opened(path);
         log->write_line("first");
-        rlimit before{};
-        getrlimit(RLIMIT_FSIZE, &before);
-        const rlimit small{6, before.rlim_max};
-        setrlimit(RLIMIT_FSIZE, &small);
+        limit(6);
         for (int i = 0; i < 3; ++i) log->write_line("none of this one");
-        setrlimit(RLIMIT_FSIZE, &before);
+        limit(RLIM_INFINITY);
         log->write_line("last");
-        _exit(0);
-    }
-    int status = -1;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(status == 0);
-    CHECK(read(folder.path / "log") == "first\nlast\n");
+    });
+    CHECK(found == "first\nlast\n");
 }
 
 TEST_CASE("a log for another user follows no symbolic link, and a file of two names stays who it was") {
@@ -241,9 +237,7 @@ TEST_CASE("whatever many threads write, one write of the log is never much more 
 
 TEST_CASE("in a pipe no write of the log is longer than what stays in one piece there") {
     SlowLog slow;
-    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
-    pollfd there{slow.in, POLLIN, 0};
-    REQUIRE(poll(&there, 1, 30'000) == 1);
+    auto first = slow.begin();
     std::string expected = SlowLog::line(0) + '\n';
     for (int i = 0; i < 400; ++i) {
         const std::string line(std::size_t(100 + i % 50), char('a' + i % 26));
@@ -266,9 +260,7 @@ TEST_CASE("in a pipe no write of the log is longer than what stays in one piece 
 TEST_CASE("a log is begun anew while a line of it is being written, and nobody waits for that") {
     SlowLog slow;
     const auto path = slow.folder.path / "log";
-    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
-    pollfd there{slow.in, POLLIN, 0};
-    REQUIRE(poll(&there, 1, 30'000) == 1);
+    auto first = slow.begin();
     fs::rename(path, slow.folder.path / "old");
     slow.log->open();
     fs::rename(path, slow.folder.path / "between");
@@ -282,9 +274,7 @@ TEST_CASE("a log is begun anew while a line of it is being written, and nobody w
 
 TEST_CASE("who waits for room in the log has it as soon as there is some") {
     SlowLog slow;
-    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
-    pollfd there{slow.in, POLLIN, 0};
-    REQUIRE(poll(&there, 1, 30'000) == 1);
+    auto first = slow.begin();
     for (int i = 0; i < 14; ++i) slow.log->write_line(SlowLog::line(1));  // 64 KiB wait
     auto last = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(2)); });
     CHECK(last.wait_for(std::chrono::milliseconds(200)) == std::future_status::timeout);
@@ -298,9 +288,7 @@ TEST_CASE("who waits for room in the log has it as soon as there is some") {
 
 TEST_CASE("who has a line for the log does not wait for another's, and all come in their order") {
     SlowLog slow;
-    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
-    pollfd there{slow.in, POLLIN, 0};
-    REQUIRE(poll(&there, 1, 30'000) == 1);
+    auto first = slow.begin();
     for (int i = 1; i <= 5; ++i) slow.log->write_line(SlowLog::line(i));
     CHECK(first.wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
     std::string found;
@@ -310,9 +298,7 @@ TEST_CASE("who has a line for the log does not wait for another's, and all come 
 
 TEST_CASE("when much waits for the log, who has more for it waits too") {
     SlowLog slow;
-    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
-    pollfd there{slow.in, POLLIN, 0};
-    REQUIRE(poll(&there, 1, 30'000) == 1);
+    auto first = slow.begin();
     std::atomic<int> written{0};
     auto others = std::async(std::launch::async, [&] {
         for (; written < 100; ++written) slow.log->write_line(SlowLog::line(1));
@@ -326,9 +312,7 @@ TEST_CASE("when much waits for the log, who has more for it waits too") {
 
 TEST_CASE("nobody writes others' lines into the log for long") {
     SlowLog slow;
-    auto first = std::async(std::launch::async, [&] { slow.log->write_line(SlowLog::line(0)); });
-    pollfd there{slow.in, POLLIN, 0};
-    REQUIRE(poll(&there, 1, 30'000) == 1);
+    auto first = slow.begin();
     std::vector<std::future<void>> others;
     std::string found, expected = "A";
     bool waits = false;

@@ -8,10 +8,8 @@
 
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <memory>
 #include <string>
@@ -44,6 +42,9 @@ inline std::string log_value(std::string_view text) {
     return plain ? out : '"' + out + '"';
 }
 
+// Root that is to be somebody without its rights: see open_to_append().
+inline bool becomes_another(const Settings& given) { return geteuid() == 0 && !given.text("user").empty(); }
+
 // Any thread may write.
 class Log {
 public:
@@ -56,8 +57,7 @@ public:
             syslog_ = new Poco::SyslogChannel(name_, Poco::SyslogChannel::SYSLOG_PID, Poco::SyslogChannel::SYSLOG_MAIL);
             syslog_->open();
         } else if (where != "none") {
-            const bool another = geteuid() == 0 && !given.text("user").empty();
-            file_ = std::make_unique<LogFile>(Settings::absolute(where), another);
+            file_ = std::make_unique<LogFile>(Settings::absolute(where), becomes_another(given));
             file_->open();
         }
     }

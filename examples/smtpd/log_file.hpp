@@ -111,12 +111,10 @@ private:
     bool ends_with_a_line(const Place& place) const {
         const int fd = ::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         char last = '\n';
-        if (const auto end = fd >= 0 ? lseek(fd, -1, SEEK_END) : -1; end < 0 || !Place(fd).same_as(place)) {
-        } else if (pread(fd, &last, 1, end) != 1) {
-            last = '\n';
-        }
+        const auto end = fd >= 0 && Place(fd).same_as(place) ? lseek(fd, 0, SEEK_END) : 0;
+        const bool known = end > 0 && pread(fd, &last, 1, end - 1) == 1;
         shut(fd);
-        return last == '\n';
+        return !known || last == '\n';
     }
 
     // The descriptor that is not needed any more, or -1. With the lock.

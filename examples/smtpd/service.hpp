@@ -154,8 +154,7 @@ private:
         const auto where = given_.text("transcript");
         if (where.empty()) return std::nullopt;
         if (where == "stderr") return Net::SMTP::Transcript(stderr);
-        const bool another = geteuid() == 0 && !given_.text("user").empty();
-        const int fd = open_to_append(Settings::absolute(where), another);
+        const int fd = open_to_append(Settings::absolute(where), becomes_another(given_));
         if (fd >= 0) transcript_file_.reset(fdopen(fd, "a"));
         if (!transcript_file_) given_.refuse("transcript", std::generic_category().message(errno));
         return Net::SMTP::Transcript(transcript_file_.get());
