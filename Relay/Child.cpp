@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -84,14 +83,7 @@ struct Attributes {
         posix_spawnattr_setsigdefault(&it, &all);
         posix_spawnattr_setsigmask(&it, &none);
         posix_spawnattr_setpgroup(&it, 0);
-        auto flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP;
-        if (Turns::changed()) {  // how our threads are scheduled is not for whom they start
-            const sched_param ordinary{};
-            posix_spawnattr_setschedpolicy(&it, SCHED_OTHER);
-            posix_spawnattr_setschedparam(&it, &ordinary);
-            flags |= POSIX_SPAWN_SETSCHEDULER;
-        }
-        posix_spawnattr_setflags(&it, short(flags));
+        posix_spawnattr_setflags(&it, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
     }
     ~Attributes() { posix_spawnattr_destroy(&it); }
     Attributes(const Attributes&) = delete;
@@ -111,6 +103,7 @@ pid_t spawn(const Child::Start& start, int input, int output) {
     if (!start.folder.empty())
         check(posix_spawn_file_actions_addchdir_np(&actions.it, start.folder.c_str()), "posix_spawn");
     const Attributes attributes;
+    const Turns::Pause as_before;  // how our threads are scheduled is not for whom they start
     pid_t pid = -1;
     check(posix_spawn(&pid, start.arguments.at(0).c_str(), &actions.it, &attributes.it,
                       pointers(start.arguments).data(), pointers(start.environment).data()),

@@ -72,6 +72,14 @@ Turns::~Turns() {
     if (slice_) go_back(*slice_);
 }
 
+Turns::Pause::Pause() noexcept {
+    if (changed()) go_back(*mine->slice_);
+}
+
+Turns::Pause::~Pause() {
+    if (changed()) give_way();
+}
+
 bool Turns::changed() noexcept { return mine && mine->slice_; }
 
 bool Turns::worth_it() noexcept {

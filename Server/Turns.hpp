@@ -19,11 +19,21 @@ namespace Net::SMTP {
 class Turns {
 public:
     // Of the calling thread, until it is destroyed there. Only for threads of our own: it changes how they are
-    // scheduled, and what they start.
+    // scheduled, and what they start other than in a Pause.
     Turns() noexcept;
     ~Turns();
     Turns(const Turns&) = delete;
     Turns& operator=(const Turns&) = delete;
+
+    // While it exists the calling thread is scheduled as it was before: what it starts meanwhile inherits nothing of
+    // us.
+    class Pause {
+    public:
+        Pause() noexcept;
+        ~Pause();
+        Pause(const Pause&) = delete;
+        Pause& operator=(const Pause&) = delete;
+    };
 
     // As recv(2) of a socket that blocks.
     static std::ptrdiff_t receive(int fd, char* to, std::size_t size) noexcept;

@@ -11,11 +11,13 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <sstream>
 
 #include "../Relay/Pipe.hpp"
 #include "../Server/Turns.hpp"
 #include "faults.hpp"
+#include "scheduled.hpp"
 #include "target.hpp"
 
 using namespace test;
@@ -246,17 +248,26 @@ TEST_CASE("pipe: signals are as a program expects them, whatever the program tha
 }
 
 TEST_CASE("pipe: the command is scheduled as programs are, however our threads are") {
-    const auto policies = [] {
-        Script script("chrt -p $$ | head -n 1 >$d/policy");
-        CHECK(deliver(script.pipe) == delivered);
-        return script.text("policy");
+    const auto of_a_command = [] {
+        Script script(
+            "echo $$ >$d/pid.new; mv $d/pid.new $d/pid; cat >/dev/null; until [ -e $d/seen ]; do sleep 0.01; done");
+        std::optional<Scheduled> command;
+        CHECK(deliver(script.pipe, small, {Clock::now() + patience, [&] {
+                                               if (command || !script.holds("pid")) return false;
+                                               command.emplace(script.process("pid"));
+                                               std::ofstream(script / "seen") << '\n';
+                                               return false;
+                                           }}) == delivered);
+        REQUIRE(command);
+        return *command;
     };
-    const auto ordinary = policies();
-    CHECK(ordinary.find("SCHED_OTHER") != ordinary.npos);
     Background thread([&] {
+        const Scheduled before;
+        CHECK(of_a_command() == before);
         const Turns turns;
-        const auto ours = policies();
-        CHECK(ours.find("SCHED_OTHER") != ours.npos);
+        const Scheduled now;
+        CHECK(of_a_command() == before);
+        CHECK(Scheduled() == now);  // and ours goes on as it did
     });
     thread.join();
 }

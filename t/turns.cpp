@@ -2,30 +2,16 @@
 #include "../Server/Turns.hpp"
 
 #include <sched.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 
 #include "peer.hpp"
+#include "scheduled.hpp"
 
 #include <doctest/doctest.h>
 
 using namespace test;
 
 namespace {
-
-// How the system schedules this thread: its policy and, where that is told, its slice in ns.
-struct Scheduled {
-    int policy = sched_getscheduler(0);
-    std::uint64_t slice = 0;
-    Scheduled() {
-#ifdef SYS_sched_getattr
-        std::uint64_t attributes[8]{};  // the fourth has it
-        REQUIRE(syscall(SYS_sched_getattr, 0, attributes, sizeof attributes, 0) == 0);
-        slice = attributes[3];
-#endif
-    }
-    bool operator==(const Scheduled&) const = default;
-};
 
 struct Pair {
     Pair() {
@@ -111,6 +97,11 @@ TEST_CASE("a thread gives way to others while it has turns, and is scheduled as 
             }
             pair.wait(100us);
             for (int i = 0; i < 200; ++i) CHECK(pair.heard() == "(nothing)");
+            CHECK(Scheduled() == now);
+            {
+                const Turns::Pause pause;
+                CHECK(Scheduled() == before);
+            }
             CHECK(Scheduled() == now);
         }
         CHECK(Scheduled() == before);
