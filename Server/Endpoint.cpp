@@ -24,12 +24,14 @@ std::optional<Number> number(std::string_view text) {
     return n;
 }
 
-// As 16 octets, IPv4 mapped into ::ffff:0:0/96.
+constexpr std::array<unsigned char, 12> mapping{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};  // ::ffff:0:0/96
+
+// As 16 octets, IPv4 mapped.
 std::optional<std::array<unsigned char, 16>> octets(std::string_view host, int& bits) {
     const auto address = address_octets(host);
     if (address.empty()) return std::nullopt;
     std::array<unsigned char, 16> out{};
-    if (address.size() == 4) out[10] = out[11] = 0xFF;
+    if (address.size() == 4) std::copy(mapping.begin(), mapping.end(), out.begin());
     std::copy(address.begin(), address.end(), out.end() - std::ptrdiff_t(address.size()));
     bits = int(address.size()) * 8;
     return out;
@@ -102,8 +104,17 @@ Networks::Networks(std::string_view list) {
             if (!n || *n > unsigned(width)) malformed("not a network", item);
             bits = int(*n);
         }
-        all_.push_back({*prefix, 128 - width + bits});
+        const Network network{*prefix, 128 - width + bits};
+        if (!whole(network)) malformed("not a network, as more of the address is set than its bits", item);
+        all_.push_back(network);
     }
+}
+
+// Who writes 192.0.2.1/2, or ::ffff:192.0.2.0/24, does not mean a quarter of all addresses.
+bool Networks::whole(const Network& n) {
+    for (int bit = n.bits; bit < 128; ++bit)
+        if (n.prefix[bit / 8] & (0x80 >> bit % 8)) return false;
+    return true;
 }
 
 bool Networks::contains(std::string_view host) const {
@@ -111,7 +122,9 @@ bool Networks::contains(std::string_view host) const {
     int width = 0;
     const auto address = octets(host, width);
     if (!address) return false;
+    const bool v4 = std::equal(mapping.begin(), mapping.end(), address->begin());
     return std::any_of(all_.begin(), all_.end(), [&](const Network& n) {
+        if (v4 && n.bits < 96) return false;
         if (std::memcmp(n.prefix.data(), address->data(), n.bits / 8) != 0) return false;
         const int rest = n.bits % 8;
         const auto mask = static_cast<unsigned char>(0xFF00 >> rest);

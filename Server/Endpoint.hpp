@@ -29,11 +29,12 @@ struct Endpoint {
 std::string address_octets(std::string_view host);
 
 // A set of networks: "127.0.0.0/8, ::1 2001:db8::/32". An IPv4 address written as IPv6 (::ffff:192.0.2.1) is that IPv4
-// address.
+// address; and in no network of IPv6 addresses, as ::/0 is, but in one that is written as ::ffff:192.0.2.0/120.
 class Networks {
 public:
     Networks() = default;
-    // Addresses or prefixes, separated by commas or blanks. std::invalid_argument names what can't be parsed.
+    // Addresses or prefixes, separated by commas or blanks. std::invalid_argument names what can't be parsed, and a
+    // prefix that has more than its bits (192.0.2.1/24).
     explicit Networks(std::string_view list);
     // Whether the address, as text, is in one of them. A Unix socket's path is where 127.0.0.1 is; a name is nowhere.
     bool contains(std::string_view host) const;
@@ -44,6 +45,8 @@ private:
         std::array<unsigned char, 16> prefix;
         int bits;
     };
+    static bool whole(const Network& n);
+
     std::vector<Network> all_;
 };
 

@@ -117,7 +117,6 @@ TEST_CASE("a network holds the addresses of its prefix, and no other") {
         {"127.0.0.0/8", "127.255.255.255", true},
         {"127.0.0.0/8", "126.255.255.255", false},
         {"127.0.0.0/8", "128.0.0.0", false},
-        {"127.0.0.1/8", "127.9.9.9", true},
         {"10.0.0.0/9", "10.127.255.255", true},
         {"10.0.0.0/9", "10.128.0.0", false},
         {"192.0.2.128/25", "192.0.2.128", true},
@@ -148,6 +147,11 @@ TEST_CASE("a network holds the addresses of its prefix, and no other") {
         {"::ffff:192.0.2.0/120", "192.0.2.255", true},
         {"::ffff:192.0.2.0/120", "192.0.3.0", false},
         {"192.0.2.1", "::192.0.2.1", false},
+        {"::/0", "192.0.2.1", false},
+        {"::/0", "::ffff:192.0.2.1", false},
+        {"::/80", "192.0.2.1", false},
+        {"::ffff:0:0/96", "192.0.2.1", true},
+        {"0.0.0.0/0", "::ffff:192.0.2.1", true},
         {"127.0.0.0/8, ::1 2001:db8::/32", "127.0.0.1", true},
         {"127.0.0.0/8, ::1 2001:db8::/32", "::1", true},
         {"127.0.0.0/8, ::1 2001:db8::/32", "2001:db8::9", true},
@@ -205,6 +209,14 @@ TEST_CASE("what is no network is refused") {
         CHECK_THROWS_AS(Networks{text}, std::invalid_argument);
     }
     CHECK_THROWS_AS(Networks("127.0.0.1\0x"s), std::invalid_argument);
+}
+
+TEST_CASE("an address that is more than its bits is no network: who writes it means another one") {
+    for (const std::string text : {"127.0.0.1/8", "192.0.2.1/2", "192.0.2.129/25", "192.0.2.1/31", "::1/127",
+                                   "2001:db8::1/32", "::ffff:10.0.0.0/8", "::ffff:192.0.2.0/24", "0.0.0.1/0"}) {
+        CAPTURE(text);
+        CHECK_THROWS_AS(Networks{text}, std::invalid_argument);
+    }
 }
 
 TEST_CASE("a prefix of more than 2^31 bits is refused like any other that is too long") {
