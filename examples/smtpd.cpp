@@ -1,13 +1,15 @@
 // smtpd -- a mail server to run: takes mail, keeps it in a durable queue and delivers it; doc/DAEMON.md is its manual.
-#include <Poco/Util/ServerApplication.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <Net/SMTP/Server.hpp>
-#include <csignal>
 #include <cstdio>
+#include <exception>
+#include <optional>
 #include <thread>
 
+#include "smtpd/background.hpp"
 #include "smtpd/command.hpp"
 #include "smtpd/command_line.hpp"
 #include "smtpd/orders.hpp"
@@ -39,9 +41,15 @@ void check(const Settings& given) {
     if (const auto accounts = read_accounts(given)) options.auth = std::make_shared<Net::SMTP::Sasl>(accounts);
     secure(options, given);
     const auto log = given.text("log");
+    for (const auto& name : door_names()) check_door(name, given, options);
+    if (!given.text("user").empty()) identity_of(given);
     if (given.flag("daemon") && (log == "stderr" || given.text("transcript") == "stderr"))
         given.refuse("daemon", "it has no stderr for log and transcript in the background");
 }
+
+// A right that a service manager has given us, to listen on low ports say, is not for the commands that mail is piped
+// into. Before there are threads.
+void keep_rights_to_ourselves() { prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); }
 
 // So that no file of ours is taken for them: where one of the three is closed it is made to lead nowhere.
 void fill_standard_descriptors() {
@@ -51,73 +59,62 @@ void fill_standard_descriptors() {
     if (fd > 2) close(fd);
 }
 
-class Smtpd : public Poco::Util::ServerApplication {
-public:
-    Smtpd(CommandLine line, Settings given) : line_(std::move(line)), given_(std::move(given)) {
-        // Poco has put handlers there that only abort.
-        for (int number : {SIGILL, SIGBUS, SIGSEGV, SIGSYS}) std::signal(number, SIG_DFL);
-    }
-    // What Poco itself does about daemons and pid files.
-    std::vector<std::string> arguments() const {
-        std::vector<std::string> all{"smtpd"};
-        if (given_.flag("daemon")) all.emplace_back("--daemon");
-        if (const auto file = given_.text("pid_file"); !file.empty()) all.push_back("--pidfile=" + file);
-        return all;
-    }
-
-protected:
-    int main(const std::vector<std::string>&) override try {
-        Orders orders;
-        const Signals signals([&] { orders.end(); }, [&] { orders.again(); });
-        Service service(line_, given_);
-        orders.on_end([&] { service.stop(); });
-        std::thread keeper([&] {
-            while (orders.wait_for_again()) service.reload();
-            service.stop_queue();
+// Until a signal ends it. BadConfig; what the system refuses is thrown as it is.
+void serve(const CommandLine& line, const Settings& given, Background* background) {
+    Orders orders;
+    const Signals signals([&] { orders.end(); }, [&] { orders.again(); });
+    Service service(line, given);
+    orders.on_end([&] { service.stop(); });
+    std::thread keeper([&] {
+        while (orders.wait_for_again()) service.reload();
+        service.stop_queue();
+    });
+    std::exception_ptr failure;
+    try {
+        service.run([&] {
+            if (background) background->ready();
         });
-        int status = EXIT_OK;
-        try {
-            service.run();
-        } catch (const std::exception& e) {
-            status = failed(e, 1);
-        }
-        orders.end();
-        keeper.join();
-        return status;
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    orders.end();
+    keeper.join();
+    if (failure) std::rethrow_exception(failure);
+}
+
+int failed(const std::exception& e, int status) {
+    std::fprintf(stderr, "smtpd: %s\n", e.what());
+    return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::optional<CommandLine> line;
+    std::optional<Settings> given;
+    try {
+        fill_standard_descriptors();
+        keep_rights_to_ourselves();
+        Command::become({argv, static_cast<std::size_t>(argc)});
+        Command::take_all_descriptors();
+        line.emplace(argc, argv);
+        if (line->help) return help(), 0;
+        if (!line->words.empty()) throw BadConfig(line->words.front() + ": there is no such argument; see --help");
+        given.emplace(line->options, line->config);
+        if (line->check || given->flag("daemon")) check(*given);
+        if (line->check) return 0;
+    } catch (const std::exception& e) {
+        return failed(e, 2);
+    }
+    try {
+        std::optional<Background> background;
+        if (given->flag("daemon")) background.emplace();
+        Signals::block();
+        serve(*line, *given, background ? &*background : nullptr);
+        return 0;
     } catch (const BadConfig& e) {
         return failed(e, 2);
     } catch (const std::exception& e) {
         return failed(e, 1);
     }
-
-private:
-    static int failed(const std::exception& e, int status) {
-        std::fprintf(stderr, "smtpd: %s\n", e.what());
-        return status;
-    }
-    const CommandLine line_;
-    const Settings given_;
-};
-
-}  // namespace
-
-int main(int argc, char** argv) try {
-    fill_standard_descriptors();
-    Command::become({argv, static_cast<std::size_t>(argc)});
-    Command::take_all_descriptors();
-    Signals::block();
-    const CommandLine line(argc, argv);
-    if (line.help) return help(), 0;
-    if (!line.words.empty()) throw BadConfig(line.words.front() + ": there is no such argument; see --help");
-    const Settings given(line.options, line.config);
-    if (line.check || given.flag("daemon")) check(given);
-    if (line.check) return 0;
-    Smtpd daemon(line, given);
-    auto arguments = daemon.arguments();
-    std::vector<char*> pointers;
-    for (auto& argument : arguments) pointers.push_back(argument.data());
-    return daemon.run(static_cast<int>(pointers.size()), pointers.data());
-} catch (const std::exception& e) {
-    std::fprintf(stderr, "smtpd: %s\n", e.what());
-    return 2;
 }

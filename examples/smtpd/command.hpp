@@ -6,8 +6,10 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -44,9 +46,11 @@ public:
         std::_Exit(EX_CONFIG);
     }
 
-    // As a Pipe's. std::invalid_argument.
-    explicit Command(std::vector<std::string> words)
-        : name_(Net::SMTP::Pipe(words).name()), pipe_(started(std::move(words))) {}
+    // As a Pipe's, which waits for a day at most. std::invalid_argument.
+    Command(std::vector<std::string> words, std::chrono::seconds deadline)
+        : name_(Net::SMTP::Pipe(words).name()),
+          pipe_(started(std::move(words)),
+                {.deadline = std::min<std::chrono::seconds>(deadline, std::chrono::hours(24))}) {}
 
     std::vector<Net::SMTP::Reply> deliver(const Net::SMTP::Sender& from, std::span<const Net::SMTP::Recipient> to,
                                           const Net::SMTP::Message& message, const std::string& head,

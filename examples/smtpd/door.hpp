@@ -29,6 +29,33 @@ inline std::vector<std::string> door_addresses(const Settings& given, const std:
     return given.list(name);
 }
 
+// What is spoken there, and who has to log in. BadConfig.
+inline Net::SMTP::Options door_options(const std::string& name, const Settings& given, Net::SMTP::Options options) {
+    if (name == "submission") {
+        if (!options.auth) given.refuse(name, "needs auth_file");
+        options.require_auth = options.complete = options.qualified = true;
+        options.require_tls = options.tls != nullptr;
+    } else if (name == "lmtp") {
+        options.protocol = Net::SMTP::Protocol::lmtp;
+    }
+    return options;
+}
+
+// What can be said about it without listening. BadConfig.
+inline void check_door(const std::string& name, const Settings& given, const Net::SMTP::Options& all) {
+    const auto addresses = given.list(name);
+    if (addresses.empty()) return;
+    const auto options = door_options(name, given, all);
+    const bool lmtp = options.protocol == Net::SMTP::Protocol::lmtp;
+    for (const auto& address : addresses) {
+        const bool tls = address.starts_with("tls:");
+        const auto place = address.substr(tls ? 4 : 0);
+        if (tls && !options.tls) given.refuse(name, "no certificate for " + address);
+        if (lmtp && !place.starts_with("fd:") && Net::SMTP::Endpoint::parse(place, 24).port == 25)
+            given.refuse(name, "LMTP must not be spoken on TCP port 25: " + address);
+    }
+}
+
 class Door {
 public:
     // Listens. BadConfig, std::system_error.
@@ -93,15 +120,8 @@ private:
     std::unique_ptr<Net::SMTP::Server> open(const Settings& given, const std::vector<std::string>& addresses,
                                             Net::SMTP::Options options) {
         try {
-            if (name_ == "submission") {
-                if (!options.auth) given.refuse(name_, "needs auth_file");
-                options.require_auth = options.complete = options.qualified = true;
-                options.require_tls = options.tls != nullptr;
-            } else if (name_ == "lmtp") {
-                options.protocol = Net::SMTP::Protocol::lmtp;
-            }
             const std::vector<std::string> first(addresses.begin(), addresses.begin() + 1);
-            auto server = std::make_unique<Net::SMTP::Server>(first, std::move(options));
+            auto server = std::make_unique<Net::SMTP::Server>(first, door_options(name_, given, std::move(options)));
             places_[first.front()] = server->addresses();
             for (auto address = addresses.begin() + 1; address != addresses.end(); ++address)
                 start(*server, *address, places_);

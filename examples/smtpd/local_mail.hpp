@@ -5,10 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,7 +21,8 @@
 #include <Net/SMTP/Server.hpp>
 
 // {domain} and {local} in the pattern are the recipient's, in small letters; of "anna+news" {local} is "anna". Both are
-// a stranger's words: who would become more than one name of a folder, or a hidden one, has no mailbox.
+// a stranger's words: who would become more than one name of a folder, or a hidden one, has no mailbox. As long as the
+// folder that all of them are in is not there, as before it is mounted, nobody's mail is refused for good.
 class LocalMail : public Net::SMTP::Target {
 public:
     // With `any` every recipient has a mailbox, which is made when mail comes; else those whose folder is there.
@@ -27,6 +30,8 @@ public:
     LocalMail(std::string pattern, bool any, std::string hostname)
         : pattern_(std::move(pattern)), any_(any), hostname_(std::move(hostname)) {
         Net::SMTP::Maildir{pattern_};
+        const auto fixed = pattern_.substr(0, pattern_.find('{'));
+        if (fixed != pattern_) above_ = fixed.substr(0, std::max<std::size_t>(fixed.rfind('/'), 1));
     }
 
     // Why mail can't go to its mailbox: there is none, or that can't be told now. Nothing: it can.
@@ -34,7 +39,8 @@ public:
         const auto path = path_of(to);
         if (!path) return nobody();
         if (any_ || is_folder(*path)) return std::nullopt;
-        if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG) return nobody();
+        const bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
+        if (absent && (above_.empty() || is_folder(above_))) return nobody();
         return Net::SMTP::Reply{451, "4.3.0", "The mailbox can't be looked at"};
     }
 
@@ -42,24 +48,31 @@ public:
                                           const Net::SMTP::Message& message, const std::string& head,
                                           const Net::SMTP::Wait& wait) override {
         std::vector<Net::SMTP::Reply> replies;
-        replies.reserve(to.size());                    // nothing is to fail when one of them has it
-        std::map<std::string, Net::SMTP::Reply> done;  // "anna" and "anna+news" are one mailbox: it gets one copy
-        for (const auto& recipient : to) {
-            if (const auto why = refusal(recipient)) {
-                replies.push_back(*why);
-                continue;
-            }
-            const auto path = *path_of(recipient);
-            const auto [reply, first] = done.try_emplace(path);
-            if (first && make_way(path, reply->second))
-                reply->second = maildir(path)->deliver(from, {&recipient, 1}, message, head, wait).front();
-            replies.push_back(reply->second);
-        }
+        replies.reserve(to.size());  // nothing is to fail when one of them has it
+        Done done;
+        for (const auto& recipient : to)
+            replies.push_back(deliver_to(recipient, done, [&](Net::SMTP::Maildir& mailbox) {
+                return mailbox.deliver(from, {&recipient, 1}, message, head, wait).front();
+            }));
         return replies;
     }
     std::string name() const override { return "maildir:" + pattern_; }
 
 private:
+    using Done = std::map<std::string, Net::SMTP::Reply>;  // "anna" and "anna+news" are one mailbox: it gets one copy
+
+    // What is thrown would be about the others too, who may have the mail already. These texts need no memory.
+    template <typename Deliver>
+    Net::SMTP::Reply deliver_to(const Net::SMTP::Recipient& recipient, Done& done, const Deliver& deliver) try {
+        if (const auto why = refusal(recipient)) return *why;
+        const auto path = *path_of(recipient);
+        const auto [reply, first] = done.try_emplace(path, no_memory());
+        if (first && make_way(path, reply->second)) reply->second = deliver(*maildir(path));
+        return reply->second;
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    }
+    static Net::SMTP::Reply no_memory() { return {451, "4.3.0", "No memory"}; }
     static Net::SMTP::Reply nobody() { return {550, "5.1.1", "No such mailbox here"}; }
     std::optional<std::string> path_of(const Net::SMTP::Address& to) const {
         auto local = Net::SMTP::lower_case(to.local.empty() ? "postmaster" : to.unquoted());
@@ -71,12 +84,12 @@ private:
     }
     // False: the value must not become a part of a path. The domain comes first: it holds no braces.
     static bool put(std::string& path, const std::string& mark, const std::string& value) {
-        const auto at = path.find(mark);
-        if (at == path.npos) return true;
+        if (path.find(mark) == path.npos) return true;
         if (value.empty() || value.front() == '.' || value.size() > 255) return false;
         for (const char c : value)
             if (c == '/' || c == '{' || c == '}' || static_cast<unsigned char>(c) < 32 || c == 127) return false;
-        path.replace(at, mark.size(), value);
+        for (auto at = path.find(mark); at != path.npos; at = path.find(mark, at + value.size()))
+            path.replace(at, mark.size(), value);
         return true;
     }
     // False: errno says why.
@@ -86,8 +99,7 @@ private:
         errno = ENOTDIR;
         return S_ISDIR(status.st_mode);
     }
-    // False: a maildir can't be made there. What is thrown would be about the others too, who may have the mail
-    // already.
+    // False: a maildir can't be made there.
     bool make_way(const std::string& path, Net::SMTP::Reply& refusal) const try {
         if (any_) make_folders_above(path);
         return true;
@@ -121,6 +133,7 @@ private:
     const std::string pattern_;
     const bool any_;
     const std::string hostname_;
+    std::string above_{};  // what all mailboxes are in, if there is such a folder
     std::mutex mutex_;
     std::map<std::string, std::shared_ptr<Net::SMTP::Maildir>> maildirs_;
 };

@@ -31,24 +31,29 @@ public:
                   .total = given.period("time_out"),
                   .max_hops = given.number("max_hops"),
                   .transcript = std::move(transcript)},
+          by_mx_(by_mx(given)),
           own_(Net::SMTP::Domains::Options{.domains = given.list("domains")}) {
         read_handlers(given);
         read_routes(given);
         if (const auto pattern = given.text("maildir"); !pattern.empty())
             local_ = {"maildir", options(local_mail(pattern))};
-        otherwise_ = given.text("relay").empty() ? by_mx(given) : by_relay(given);
+        if (given.text("relay").empty()) refuse_without_relay(given);
+        otherwise_ = given.text("relay").empty() ? by_mx_ : by_relay(given);
+        postmaster_ = postmasters(given.list("domains"));
     }
 
     Net::SMTP::Route find(const Net::SMTP::Recipient& to) const {
         if (const auto number = patterns_.find(to)) return handlers_.at(*number);
         const auto domain = Net::SMTP::lower_case(to.domain);
+        if (domain.empty()) return postmaster_;
         if (const auto* route = by_domain(domain)) return *route;
-        const bool ours = domain.empty() || own_.ours(domain);
-        return ours && local_.how.target ? local_ : otherwise_;
+        return own_.ours(domain) && local_.how.target ? local_ : otherwise_;
     }
-    // Why it can't go to its mailbox, if that is where it goes.
+    // Why it can't go to its mailbox, if that is where it goes. A postmaster without a domain has no MX either.
     std::optional<Net::SMTP::Reply> no_mailbox(const Net::SMTP::Recipient& to) const {
         const auto route = find(to);
+        if (to.domain.empty() && !leads_somewhere(route))
+            return Net::SMTP::Reply{550, "5.1.1", "No mailbox for a postmaster without a domain"};
         const auto* mailboxes = dynamic_cast<const LocalMail*>(route.how.target.get());
         return mailboxes ? mailboxes->refusal(to) : std::nullopt;
     }
@@ -67,6 +72,12 @@ private:
         all.target = std::move(target);
         return all;
     }
+    static bool leads_somewhere(const Net::SMTP::Route& route) { return route.how.target || !route.how.host.empty(); }
+    // Options that contradict each other would be found out by each mail. std::invalid_argument.
+    static Options checked(Options all) {
+        Net::SMTP::Relay(Net::SMTP::Sender(""), {}, Net::SMTP::Message(), all);
+        return all;
+    }
     Target local_mail(const std::string& pattern) const {
         const bool for_all = pattern.find("{local}") == pattern.npos;
         return std::make_shared<LocalMail>(pattern, any_ || for_all, hostname_);
@@ -83,7 +94,7 @@ private:
         if (kind == "pipe") {
             auto command = words;
             command.front() = rest;
-            return {"pipe:" + rest, options(std::make_shared<Command>(std::move(command)))};
+            return {"pipe:" + rest, options(std::make_shared<Command>(std::move(command), common_.total))};
         }
         if ((kind == "smtp" || kind == "lmtp") && words.size() <= 2) {
             Net::SMTP::Upstream::parse(first);
@@ -91,13 +102,9 @@ private:
             all.host = first;
             all.resolver = resolver_;
             if (words.size() == 2) all.tls = Net::SMTP::ClientTLS(Net::SMTP::ClientTLS::parse(words.back()));
-            return {text, all};
+            return {text, checked(all)};
         }
-        if (text == "mx" && resolver_) {
-            auto all = common_;
-            all.resolver = resolver_;
-            return {"", all};
-        }
+        if (text == "mx" && resolver_) return by_mx_;
         throw std::invalid_argument("no destination: '" + text +
                                     "'; there are maildir:/PATH, pipe:/PROGRAM ARGUMENT..., lmtp:HOST:PORT, "
                                     "lmtp:unix:/PATH, smtp:HOST[:PORT] [TLS LEVEL], mx");
@@ -140,14 +147,17 @@ private:
     }
 
     Net::SMTP::Route by_mx(const Settings& given) const {
-        for (const char* name : {"relay_user", "relay_pass", "relay_pass_file", "relay_auth", "relay_tls", "relay_ca"})
-            if (given.given(name) && !given.list(name).empty() && !given.list(name).front().empty())
-                given.refuse(name, "has no effect without relay");
         auto all = common_;
         all.resolver = resolver_;
         all.mx_port = static_cast<std::uint16_t>(given.number("mx_port"));
         all.tls = tls(given, "mx_tls", "");
+        if (all.tls.options().implicit) given.refuse("mx_tls", "no host by MX speaks TLS from the start");
         return {"", all};
+    }
+    static void refuse_without_relay(const Settings& given) {
+        for (const char* name : {"relay_user", "relay_pass", "relay_pass_file", "relay_auth", "relay_tls", "relay_ca"})
+            if (given.given(name) && !given.list(name).empty() && !given.list(name).front().empty())
+                given.refuse(name, "has no effect without relay");
     }
     Net::SMTP::Route by_relay(const Settings& given) const {
         auto all = common_;
@@ -155,7 +165,19 @@ private:
         all.resolver = resolver_;
         all.tls = tls(given, "relay_tls", given.text("relay_ca"));
         all.login = login(given);
-        return {"relay", all};
+        try {
+            return {"relay", checked(all)};
+        } catch (const std::exception& e) {
+            given.refuse("relay", e.what());
+        }
+    }
+    // Of ours, or with the first of our domains that goes somewhere.
+    Net::SMTP::Route postmasters(const std::vector<std::string>& domains) const {
+        if (local_.how.target) return local_;
+        for (const auto& domain : domains)
+            if (const auto* route = by_domain(Net::SMTP::lower_case(domain)); route && leads_somewhere(*route))
+                return *route;
+        return otherwise_;
     }
     Net::SMTP::ClientTLS tls(const Settings& given, const std::string& name, const std::string& ca) const {
         using Net::SMTP::ClientTLS;
@@ -203,9 +225,10 @@ private:
     const bool any_;
     const std::shared_ptr<Net::SMTP::Resolver> resolver_;
     const Options common_;
+    const Net::SMTP::Route by_mx_;
     const Net::SMTP::Domains own_;
     Net::SMTP::Handlers patterns_;
     std::vector<Net::SMTP::Route> handlers_;
     std::map<std::string, Net::SMTP::Route> routes_;
-    Net::SMTP::Route local_{}, otherwise_{};
+    Net::SMTP::Route local_{}, otherwise_{}, postmaster_{};
 };

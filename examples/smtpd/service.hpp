@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "door.hpp"
 #include "log.hpp"
 #include "notify.hpp"
+#include "pid_file.hpp"
 #include "policies.hpp"
 #include "privileges.hpp"
 #include "routing.hpp"
@@ -68,6 +70,15 @@ inline Net::SMTP::Schedule schedule_of(const Settings& given) {
     return schedule;
 }
 
+// Of the option `user`. BadConfig.
+inline Identity identity_of(const Settings& given) {
+    try {
+        return Identity(given.text("user"));
+    } catch (const std::exception& e) {
+        given.refuse("user", e.what());
+    }
+}
+
 class Service {
 public:
     // Listens, and has given up its privileges when it returns. BadConfig; what the system refuses is thrown as it is.
@@ -80,7 +91,7 @@ public:
           transcript_(make_transcript()) {
         for (const auto& warning : given_.warnings()) log_.trouble(warning);
         std::optional<Identity> user;
-        if (!given_.text("user").empty()) user.emplace(identity());
+        if (!given_.text("user").empty()) user.emplace(identity_of(given_));
         const Identity* owner = user ? &*user : nullptr;
         if (user) log_.give_to(user->user, user->group);
         tls_->set(read_certificates(given_));
@@ -94,13 +105,17 @@ public:
             options = server_options();
         }
         open_doors(options);
+        if (const auto file = given_.text("pid_file"); !file.empty())
+            pid_file_.emplace(Settings::absolute(file), becomes_another(given_));
         if (user) become(*user);
     }
 
-    // Serves until stop(). What the system refuses is thrown, when all has ended.
-    void run() {
+    // Serves until stop(); `ready` is called when it is about to. What the system refuses is thrown, when all has
+    // ended.
+    void run(const std::function<void()>& ready) {
         queue_->start();
         for (auto& door : doors_) door->ready();
+        ready();
         tell_service_manager("READY=1");
         std::vector<std::thread> others;
         std::atomic<bool> failed{false};
@@ -158,13 +173,6 @@ private:
         if (fd >= 0) transcript_file_.reset(fdopen(fd, "a"));
         if (!transcript_file_) given_.refuse("transcript", std::generic_category().message(errno));
         return Net::SMTP::Transcript(transcript_file_.get());
-    }
-    Identity identity() const {
-        try {
-            return Identity(given_.text("user"));
-        } catch (const std::exception& e) {
-            given_.refuse("user", e.what());
-        }
     }
     std::shared_ptr<const Routing> make_routing(const Settings& given) const {
         return std::make_shared<const Routing>(given, own_hostname(started_), resolver_,
@@ -259,7 +267,7 @@ private:
         if (accounts) accounts_->set(accounts);
         for (std::size_t i = 0; i < doors_.size(); ++i) {
             doors_[i]->set(sets[i]);
-            doors_[i]->settle(door_addresses(next, doors_[i]->name()));
+            if (const auto all = door_addresses(next, doors_[i]->name()); !all.empty()) doors_[i]->settle(all);
         }
         routing_.set(routing);
         const bool pauses = next.flag("paused"), changes = pauses != given_.flag("paused");
@@ -274,6 +282,7 @@ private:
     const CommandLine line_;
     const Settings started_;
     Settings given_;  // what SIGHUP takes up is of these
+    std::optional<PidFile> pid_file_{};
     Log log_;
     const std::chrono::seconds drain_ = started_.period("drain");
     const std::shared_ptr<Net::SMTP::Resolver> resolver_;

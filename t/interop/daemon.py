@@ -145,6 +145,15 @@ def contradictions(box):
     refused(box, "relay_user: has no effect without relay", "--check", "--relay_user", "me")
     refused(box, "needs either relay_pass or relay_pass_file", "--check", "--relay", "h", "--relay_user", "me")
     refused(box, "dane needs trust_anchor", "--check", "--relay", "h", "--relay_tls", "dane")
+    refused(box, "mx_tls: dane needs trust_anchor", "--check", "--relay", "h", "--mx_tls", "dane")
+    refused(box, "mx_tls: no host by MX speaks TLS from the start", "--check", "--mx_tls", "implicit")
+    refused(box, "routes: Relay::Options: tls: dane without", "--check", "--routes", "example.org=smtp:mx.example.org dane")
+    refused(box, "relay: Relay::Options: tls: over a Unix socket", "--check", "--relay", "lmtp:unix:/run/x", "--relay_tls", "must")
+    refused(box, "submission: needs auth_file", "--check", "--submission", "127.0.0.1:0")
+    refused(box, "listen: no certificate for tls:127.0.0.1:0", "--check", "--listen", "tls:127.0.0.1:0")
+    refused(box, "lmtp: LMTP must not be spoken on TCP port 25", "--check", "--lmtp", "127.0.0.1:25")
+    refused(box, "user: no such user", "--check", "--user", "nobody-of-that-name")
+    refused(box, "trusted '192.0.2.1/2'", "--check", "--trusted", "192.0.2.1/2")
     refused(box, "dnsbl: needs the DNS", "--check", "--dns", "none", "--dnsbl", "zen.example.org")
     refused(box, "handlers[0]", "--check", "--handlers", "(a maildir:/tmp/x")
     refused(box, ["routes: no destination: 'uucp:h'", "maildir:/PATH"], "--check", "--routes", "example.org=uucp:h")
@@ -317,6 +326,21 @@ def closed(box):
     check(not outside.exists(), "a mailbox outside")
 
 
+@case("smtpd: who has nowhere to put a postmaster's mail refuses it; where a route takes our domain's it goes there")
+def postmasters(box):
+    alone = start(box, domains="example.test", routes="elsewhere.test=mx", dns="127.0.0.1:1")
+    with smtp(alone.port) as session:
+        session.mail(ANNA)
+        code, text = session.rcpt("postmaster")
+        equal((code, text[:5]), (550, b"5.1.1"), "a postmaster whose mail goes nowhere")
+    sink = box.sink()
+    front = start(box, domains="other.test, Example.test", routes=f"example.test=smtp:127.0.0.1:{sink.port}")
+    front.send(["postmaster"])
+    found, = sink.wait_for(1)
+    equal(found.to, ["postmaster"], "recipients")
+    front.empty()
+
+
 @case("smtpd: with mailboxes = existing only those are taken that are there")
 def existing(box):
     folder = box.new("mail")
@@ -327,6 +351,9 @@ def existing(box):
         code, text = session.rcpt("carl@example.test")
         equal((code, text[:5]), (550, b"5.1.1"), "who has no mailbox")
         equal(session.rcpt("bert@example.test")[0], 250, "who has one")
+        folder.rename(away := box.new("away"))  # as before it is mounted
+        equal(session.rcpt("carl@example.test")[0], 451, "who may have one")
+        away.rename(folder)
     daemon.send(["bert@example.test"])
     wait_for("it is delivered", lambda: mails(folder / "bert"))
 
@@ -607,7 +634,7 @@ def becomes(box):
     refused(box, "user: no such user", "--user", "nobody-of-that-name", "--queue", box.new("queue"), "--listen", "127.0.0.1:0")
 
 
-@case("smtpd: as root it follows no link that the user it becomes may have put where its log or transcript is to be")
+@case("smtpd: as root it follows no link that the user it becomes may have put where its log, transcript or pid file is to be")
 def no_link(box):
     if os.geteuid() != 0:
         raise Skipped("only root can become somebody else")
@@ -617,7 +644,7 @@ def no_link(box):
     theirs.mkdir()
     os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
     (theirs / "link").symlink_to(secret)
-    for option, status in (("log", 1), ("transcript", 2)):
+    for option, status in (("log", 1), ("transcript", 2), ("pid_file", 1)):
         refused(box, "Too many levels of symbolic links", "--user", "nobody", f"--{option}", theirs / "link", "--queue", place / "queue",
                 "--listen", "127.0.0.1:0", "--dns", "none", status=status)
     equal((secret.stat().st_uid, secret.read_text()), (0, "root's\n"), "owner and text of what the link leads to")
@@ -646,6 +673,24 @@ def closed(box):
         equal(process.wait(PATIENCE), 0, "exit status")
 
 
+@case("smtpd: a right that it was started with is none of the commands that mail is piped into")
+def rights(box):
+    as_nobody = ["setpriv", "--reuid", "nobody", "--clear-groups", "--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service"]
+    if os.geteuid() != 0 or subprocess.run([*as_nobody, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skipped("only root can give a right away")
+    place = box.for_all_users()
+    place.chmod(0o777)
+    out, script = place / "out", place / "script"
+    script.write_text(f"#!/bin/sh\ncat >/dev/null\ngrep ^Cap /proc/self/status >{out}.new && mv {out}.new {out}\n")
+    script.chmod(0o755)
+    daemon = start(box, under=as_nobody, queue=place / "queue", domains="example.test", routes=f"example.test=pipe:{script}")
+    check("CapAmb:\t" + "0" * 16 in Path(f"/proc/{daemon.pid}/status").read_text(), "it would hand its rights on")
+    daemon.send()
+    wait_for("the command has run", out.exists)
+    given = dict(re.findall(r"^(Cap\w+):\t(\w+)$", out.read_text(), re.MULTILINE))
+    equal((given["CapPrm"], given["CapEff"], given["CapAmb"]), ("0" * 16,) * 3, "rights of the command")
+
+
 @case("smtpd: sockets of a service manager are listened on, and it is told when that is so")
 def activated(box):
     listening = socket.create_server(("127.0.0.1", 0))
@@ -669,23 +714,45 @@ def activated(box):
         process.wait()
 
 
-@case("smtpd: in the background it has a process id in a file and its log in another, and takes mail")
+def in_background(box, *arguments):
+    """Who starts it has ended; its exit code and what was said until then."""
+    done = subprocess.run([SMTPD, "--daemon", "--dns", "none", *(() if "--queue" in arguments else ("--queue", box.new("queue"))), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=PATIENCE)
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+@case("smtpd: in the background it has a process id in a file and its log in another, and takes mail as soon as who started it has ended")
 def background(box):
     pid_file, log, port = box.new("pid"), box.new("smtpd.log"), free_port()
-    done = subprocess.run([SMTPD, "--daemon", "--pid_file", pid_file, "--log", log, "--listen", f"127.0.0.1:{port}", "--queue", box.new("queue"), "--dns", "none"],
-                          timeout=PATIENCE)
-    equal(done.returncode, 0, "exit status of who started it")
-    pid = int(wait_for("the file holds it", lambda: pid_file.exists() and pid_file.read_text().strip()))
+    listen = "--listen", f"127.0.0.1:{port}"
+    equal(in_background(box, "--pid_file", pid_file, "--log", log, *listen), (0, f"listening on 127.0.0.1:{port}\n"), "what who started it heard")
+    pid = int(pid_file.read_text())
     try:
-        wait_for("it listens", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        check(os.getsid(pid) == pid, "it is in the session of who started it")
+        for fd in range(3):
+            equal(os.readlink(f"/proc/{pid}/fd/{fd}"), "/dev/null", f"where descriptor {fd} leads")
         with smtp(port):
             pass
         wait_for("the session is in the log", lambda: "event=session" in log.read_text())
+        code, said = in_background(box, "--pid_file", pid_file, "--log", log, *listen)
+        check(code == 1 and "Address already in use" in said, "a second one there ended with", code, said)
+        equal(int(pid_file.read_text()), pid, "what the file holds after a second start")
     finally:
         os.kill(pid, signal.SIGTERM)
     wait_for("it has ended", lambda: not Path(f"/proc/{pid}").exists())
     check(not pid_file.exists(), "its file is still there")
     refused(box, "daemon: it has no stderr", "--daemon")
+
+
+@case("smtpd: a start in the background that fails ends as it would in the foreground, and who started it hears why")
+def background_fails(box):
+    listen = "--listen", "127.0.0.1:0"
+    for code, word, arguments in ((1, "pid_file: /nonexistent/pid: No such file", ("--pid_file", "/nonexistent/pid", *listen)),
+                                  (1, "/nonexistent/queue: No such file", ("--queue", "/nonexistent/queue", *listen)),
+                                  (2, "transcript: No such file", ("--transcript", "/nonexistent/transcript", *listen))):
+        ended, said = in_background(box, "--log", box.new("smtpd.log"), *arguments)
+        equal(ended, code, f"exit code after {said!r}")
+        check(word in said, f"{word!r} is not in {said!r}")
 
 
 @case("smtpd: its units are understood by systemd-analyze")

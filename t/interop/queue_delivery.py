@@ -146,6 +146,21 @@ def cannot_be(box):
     check(last_replies(daemon)["bert@broken.example"].startswith("451 4.4.3"), "what is waited for heard", last_replies(daemon))
 
 
+@case("smtpd by MX for a route, beside a smart host: at the port and with the TLS that are said for hosts by MX")
+def mx_route(box):
+    sink = box.sink()
+    for level, arrives in (("may", True), ("must", False)):
+        daemon = world(box, sink.port, relay=f"127.0.0.1:{free_port()}", routes="example.test=mx", mx_tls=level)
+        submit(daemon, [BERT])
+        if arrives:
+            sink.wait_for(1)
+            daemon.empty()
+            continue
+        wait_for("it has been tried", lambda: [to["attempts"] for item in daemon.items() for to in item["recipients"]] >= [1])
+        check(last_replies(daemon)[BERT].startswith("451 4.7."), "without TLS it heard", last_replies(daemon))
+        equal(len(sink.mails()), 1, "mails in the clear")
+
+
 # ---- bounces ----
 
 class Bounce:
